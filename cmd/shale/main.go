@@ -1,0 +1,4 @@
+// Command shale builds, stores, ships and runs container images.
+package main
+
+func main() {}
