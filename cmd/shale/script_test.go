@@ -1,0 +1,225 @@
+package main_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// binary is shale as `make build` makes it; the scripts run nothing else.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "shale-script-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	// Ordinary users run the binary too.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	binary = filepath.Join(dir, "shale")
+	build := exec.Command("make", "-s", "-C", "../..", "build", "OUT="+binary)
+	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "make build:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// TestScripts runs each command as a user types it, in a store of its own.
+//
+// Beside testscript's own commands a script has
+//
+//	busybox NAME            imports an image of the static busybox
+//	registry                serves a registry of its own; its address is $REGISTRY
+//	free-port VAR           puts a port that nobody listens on into VAR
+//
+// and the conditions [root], [erofs] and [userns].
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: false,
+		Setup:               setup,
+		Condition:           condition,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"busybox":   busyboxImage,
+			"registry":  serveRegistry,
+			"free-port": freePort,
+			"shale":     shale,
+		},
+	})
+}
+
+func setup(env *testscript.Env) error {
+	home := filepath.Join(env.WorkDir, "home")
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		return err
+	}
+	env.Setenv("HOME", home)
+	env.Setenv("SHALE_ROOT", filepath.Join(env.WorkDir, "store"))
+	env.Setenv("PATH", filepath.Dir(binary)+string(os.PathListSeparator)+os.Getenv("PATH"))
+	env.Defer(func() {
+		// A script that fails half-way leaves its containers to us.
+		list := command(env.Getenv, "ps", "-aq")
+		ids, err := list.Output()
+		if err != nil || len(bytes.Fields(ids)) == 0 {
+			return
+		}
+		_ = command(env.Getenv, append([]string{"rm", "-f"}, strings.Fields(string(ids))...)...).Run()
+	})
+	return nil
+}
+
+// command is shale with the environment of a script.
+func command(getenv func(string) string, args ...string) *exec.Cmd {
+	cmd := exec.Command(binary, args...)
+	for _, name := range []string{"HOME", "SHALE_ROOT", "PATH", "TMPDIR", "XDG_DATA_HOME", "DOCKER_CONFIG"} {
+		if v := getenv(name); v != "" {
+			cmd.Env = append(cmd.Env, name+"="+v)
+		}
+	}
+	return cmd
+}
+
+func condition(name string) (bool, error) {
+	switch name {
+	case "root":
+		return os.Geteuid() == 0, nil
+	case "erofs":
+		list, err := os.ReadFile("/proc/filesystems")
+		return os.Geteuid() == 0 && bytes.Contains(list, []byte("\terofs\n")), err
+	case "userns":
+		cmd := exec.Command("true")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER}
+		return cmd.Run() == nil, nil
+	}
+	return false, fmt.Errorf("unknown condition %q", name)
+}
+
+// shale runs the binary; `! shale …` wants a failure.
+func shale(ts *testscript.TestScript, neg bool, args []string) {
+	err := ts.Exec(binary, args...)
+	switch {
+	case err != nil && !neg:
+		ts.Fatalf("shale %s: %v", strings.Join(args, " "), err)
+	case err == nil && neg:
+		ts.Fatalf("shale %s: succeeded, but was to fail", strings.Join(args, " "))
+	}
+}
+
+// busyboxImage imports Debian's static busybox, with a link for each applet
+// that the scripts use, under the name args[0].
+func busyboxImage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: busybox NAME")
+	}
+	file := ts.MkAbs("busybox.tar")
+	ts.Check(writeBusybox(file))
+	defer os.Remove(file)
+	ts.Check(ts.Exec(binary, "import", "-c", `CMD ["sh"]`, "-c", "ENV PATH=/bin", file, args[0]))
+}
+
+func writeBusybox(file string) error {
+	program, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		return fmt.Errorf("read busybox (Debian: busybox-static): %w", err)
+	}
+	applets, err := exec.Command("/bin/busybox", "--list").Output()
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	epoch := time.Unix(1_700_000_000, 0)
+	add := func(h *tar.Header, content []byte) {
+		h.ModTime, h.Size = epoch, int64(len(content))
+		if err == nil {
+			err = w.WriteHeader(h)
+		}
+		if err == nil {
+			_, err = w.Write(content)
+		}
+	}
+	for _, dir := range []string{"bin", "dev", "etc", "proc", "root", "sys", "tmp", "var"} {
+		add(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: 0o755}, nil)
+	}
+	add(&tar.Header{Typeflag: tar.TypeReg, Name: "bin/busybox", Mode: 0o755}, program)
+	for _, applet := range strings.Fields(string(applets)) {
+		if applet != "busybox" {
+			add(&tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + applet, Linkname: "busybox", Mode: 0o777}, nil)
+		}
+	}
+	passwd := "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n"
+	add(&tar.Header{Typeflag: tar.TypeReg, Name: "etc/passwd", Mode: 0o644}, []byte(passwd))
+	add(&tar.Header{Typeflag: tar.TypeReg, Name: "etc/group", Mode: 0o644}, []byte("root:x:0:\nnogroup:x:65534:\nuser:x:1000:\n"))
+	if err != nil {
+		return err
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return os.WriteFile(file, out.Bytes(), 0o644)
+}
+
+// serveRegistry starts `shale registry serve` over a store of its own and
+// waits until it answers.
+func serveRegistry(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: registry")
+	}
+	addr := unusedAddress(ts)
+	server := command(ts.Getenv, "registry", "serve", "--addr", addr, "--root", ts.MkAbs("registry"))
+	var log bytes.Buffer
+	server.Stdout, server.Stderr = &log, &log
+	ts.Check(server.Start())
+	ts.Defer(func() {
+		_ = server.Process.Signal(os.Interrupt)
+		_ = server.Wait()
+	})
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+			break
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("registry does not answer: %v\n%s", err, log.String())
+		}
+	}
+	ts.Setenv("REGISTRY", addr)
+}
+
+func freePort(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: free-port VAR")
+	}
+	_, port, err := net.SplitHostPort(unusedAddress(ts))
+	ts.Check(err)
+	ts.Setenv(args[0], port)
+}
+
+func unusedAddress(ts *testscript.TestScript) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	defer l.Close()
+	return l.Addr().String()
+}

@@ -1,0 +1,106 @@
+package engine
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Config is everything that the environment, the configuration files and the
+// flags before a command say. It is read once; nothing below the engine looks
+// at the environment.
+type Config struct {
+	// Root is the directory of the store.
+	Root string
+
+	// DockerConfig is the directory that holds Docker's config.json.
+	DockerConfig string
+
+	// Insecure names registries ("host", "host:port" or a CIDR) that may be
+	// spoken to over http or with a certificate that nobody vouches for.
+	// Loopback addresses need not be named.
+	Insecure []string
+
+	// Driver forces a rootfs driver: "erofs" or "overlay". Empty lets the
+	// kernel and the user's rights decide.
+	Driver string
+
+	// Runtime is the path of an OCI runtime binary. Empty means the one
+	// that is linked in.
+	Runtime string
+
+	// Debug asks for logs on standard error.
+	Debug bool
+
+	// Rootless says that the user is not the machine's root, though it may
+	// be root of a user namespace.
+	Rootless bool
+}
+
+// User is what the process knows of whom it works for.
+type User struct {
+	// UID is the effective user id as the process sees it.
+	UID int
+
+	// Namespaced says that the process is root only of a user namespace of
+	// ours (see [sys.ReexecInUserNamespace]).
+	Namespaced bool
+}
+
+// FromEnvironment makes the configuration from variables, looked up with
+// getenv: SHALE_ROOT, SHALE_DRIVER, SHALE_RUNTIME, SHALE_INSECURE_REGISTRIES
+// (comma separated), DOCKER_CONFIG, XDG_DATA_HOME and HOME.
+func FromEnvironment(getenv func(string) string, user User) Config {
+	c := Config{
+		Root:         getenv("SHALE_ROOT"),
+		DockerConfig: getenv("DOCKER_CONFIG"),
+		Driver:       getenv("SHALE_DRIVER"),
+		Runtime:      getenv("SHALE_RUNTIME"),
+		Rootless:     user.UID != 0 || user.Namespaced,
+	}
+	for name := range strings.SplitSeq(getenv("SHALE_INSECURE_REGISTRIES"), ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			c.Insecure = append(c.Insecure, name)
+		}
+	}
+	home := getenv("HOME")
+	if c.Root == "" {
+		c.Root = defaultRoot(getenv("XDG_DATA_HOME"), home, c.Rootless)
+	}
+	if c.DockerConfig == "" && home != "" {
+		c.DockerConfig = filepath.Join(home, ".docker")
+	}
+	return c
+}
+
+// defaultRoot is where the store lies if nobody says otherwise; "" where
+// there is no such place.
+func defaultRoot(dataHome, home string, rootless bool) string {
+	switch {
+	case !rootless:
+		return "/var/lib/shale"
+	case dataHome != "":
+		return filepath.Join(dataHome, "shale")
+	case home != "":
+		return filepath.Join(home, ".local", "share", "shale")
+	}
+	return ""
+}
+
+// root is Root as an absolute path.
+func (c *Config) root() (string, error) {
+	if c.Root == "" {
+		return "", errors.New("find the store: neither --root, SHALE_ROOT nor HOME is set")
+	}
+	root, err := filepath.Abs(c.Root)
+	if err != nil {
+		return "", err
+	}
+	if link, err := filepath.EvalSymlinks(root); err == nil {
+		root = link
+	} else if !os.IsNotExist(err) {
+		return "", err
+	}
+	return root, nil
+}
