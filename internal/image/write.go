@@ -1,0 +1,93 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/shaleproject/shale/internal/store"
+)
+
+// Write makes an image of config and layers, lowest first, which l keeps, and
+// points names at it. Without names the image is dangling. An image that
+// loses its last name to the new one becomes dangling, too.
+func (i *Images) Write(ctx context.Context, l *store.Lease, config []byte, layers []digest.Digest, names []string) (*Image, error) {
+	refs := make([]string, 0, len(names))
+	for _, name := range names {
+		named, err := ParseName(name)
+		if err != nil {
+			return nil, err
+		}
+		refs = append(refs, named.String())
+	}
+	desc, err := i.writeManifest(ctx, l, config, layers)
+	if err != nil {
+		return nil, err
+	}
+	img, err := i.open(desc, nil)
+	if err != nil {
+		return nil, fmt.Errorf("write image: %w", err)
+	}
+	if len(refs) == 0 {
+		return img, i.nameless(ctx, desc)
+	}
+	img.Name = refs[0]
+	for _, ref := range refs {
+		if err := i.name(ctx, ref, desc); err != nil {
+			return nil, fmt.Errorf("name image %s: %w", Familiar(ref), err)
+		}
+	}
+	return img, nil
+}
+
+// nameless gives desc a ref without a name unless something points at it.
+func (i *Images) nameless(ctx context.Context, desc ocispec.Descriptor) error {
+	ref := dangling + desc.Digest.String()
+	if other, err := i.otherName(ctx, ref, desc); err != nil || other {
+		return err
+	}
+	return i.Store.SetRef(ref, desc)
+}
+
+// writeManifest stores config and a manifest over the uncompressed layers.
+func (i *Images) writeManifest(ctx context.Context, l *store.Lease, config []byte, layers []digest.Digest) (ocispec.Descriptor, error) {
+	m := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: ocispec.MediaTypeImageManifest,
+		Config:    describe(ocispec.MediaTypeImageConfig, config),
+		Layers:    make([]ocispec.Descriptor, 0, len(layers)),
+	}
+	parsed, err := parseConfig(m.Config, config, len(layers))
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if !slices.Equal(parsed.RootFS.DiffIDs, layers) {
+		return ocispec.Descriptor{}, malformed("config %s names other layers than it is written with", m.Config.Digest)
+	}
+	for _, d := range layers {
+		size, err := i.Store.Stat(d)
+		if err != nil {
+			return ocispec.Descriptor{}, fmt.Errorf("layer %s: %w", short(d), err)
+		}
+		m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: d, Size: size})
+	}
+	data, err := json.Marshal(m)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	for _, doc := range [][]byte{config, data} {
+		if _, err := i.Store.Put(ctx, l, doc); err != nil {
+			return ocispec.Descriptor{}, err
+		}
+	}
+	return describe(ocispec.MediaTypeImageManifest, data), nil
+}
+
+func describe(mediaType string, data []byte) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+}
