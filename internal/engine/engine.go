@@ -8,7 +8,19 @@
 package engine
 
 import (
-	"github.com/shaleproject/shale/internal/progress"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"cuelabs.dev/go/oci/ociregistry"
+	"github.com/containerd/platforms"
+
+	"github.com/shaleproject/shale/internal/image"
+	"github.com/shaleproject/shale/internal/network"
+	"github.com/shaleproject/shale/internal/registry/client"
+	"github.com/shaleproject/shale/internal/rootfs"
+	"github.com/shaleproject/shale/internal/store"
 )
 
 // Engine is shale as a library: one store and what works on it.
@@ -16,8 +28,13 @@ type Engine struct {
 	// Config may be changed until the first part is opened.
 	Config Config
 
-	// Progress takes what long operations say. It may be nil.
-	Progress progress.Sink
+	mu      sync.Mutex
+	store   *store.Store
+	client  *client.Client
+	images  *image.Images
+	driver  rootfs.Driver
+	why     string
+	network *network.Networks
 }
 
 // New returns an engine that will work as c says. Nothing is opened yet; the
@@ -27,4 +44,102 @@ func New(c Config) *Engine {
 }
 
 // Close gives up what was opened.
-func (e *Engine) Close() error { return nil }
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.store == nil {
+		return nil
+	}
+	err := e.store.Close()
+	e.store = nil
+	return err
+}
+
+// Store returns the store at Config.Root, which is made if it is missing. It
+// is closed with the engine.
+func (e *Engine) Store() (*store.Store, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.openStore()
+}
+
+func (e *Engine) openStore() (*store.Store, error) {
+	if e.store != nil {
+		return e.store, nil
+	}
+	root, err := e.Config.root()
+	if err != nil {
+		return nil, err
+	}
+	s, err := store.Open(root)
+	if err != nil {
+		return nil, err
+	}
+	e.store = s
+	return s, nil
+}
+
+// Registries returns the client through which registries are spoken to.
+func (e *Engine) Registries() *client.Client {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.client == nil {
+		e.client = client.New(client.Config{
+			DockerConfigDir: e.Config.DockerConfig,
+			Insecure:        e.Config.Insecure,
+			Proxy:           http.ProxyFromEnvironment,
+			UserAgent:       "shale",
+		})
+	}
+	return e.client
+}
+
+// Images returns the images of the store.
+func (e *Engine) Images() (*image.Images, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.images != nil {
+		return e.images, nil
+	}
+	s, err := e.openStore()
+	if err != nil {
+		return nil, err
+	}
+	e.images = &image.Images{
+		Store:      s,
+		Registries: func(host string) (ociregistry.Interface, error) { return e.Registries().Registry(host) },
+		Platform:   platforms.DefaultSpec(),
+		Now:        time.Now,
+	}
+	return e.images, nil
+}
+
+// Rootfs returns the driver that makes layers a file system, and why it is
+// that one. If none works, the error says what to do.
+func (e *Engine) Rootfs() (rootfs.Driver, string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.driver != nil {
+		return e.driver, e.why, nil
+	}
+	s, err := e.openStore()
+	if err != nil {
+		return nil, "", err
+	}
+	d, why, err := rootfs.Choose(s, e.Config.Driver)
+	if err != nil {
+		return nil, "", fmt.Errorf("choose rootfs driver: %w", err)
+	}
+	e.driver, e.why = d, why
+	return d, why, nil
+}
+
+// Networks returns the networks of the machine.
+func (e *Engine) Networks() *network.Networks {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.network == nil {
+		e.network = network.New("/run/shale/network")
+	}
+	return e.network
+}
