@@ -1,0 +1,24 @@
+// Package reexec is where a sandbox's first process begins, before it becomes
+// the command that it was made for.
+//
+// libcontainer starts this very binary again ("init") to set up the namespaces
+// from inside. Whoever links the sandbox imports this package for its side
+// effect, at the top of main.
+package reexec
+
+import (
+	"os"
+
+	"github.com/opencontainers/runc/libcontainer"
+	_ "github.com/opencontainers/runc/libcontainer/nsenter" // its first half, in C, before Go starts
+)
+
+// init is the one in shale, and must be: Go initialises packages in the order
+// of their import paths as soon as what they import is ready, so that this
+// runs, and never returns, before the heavy half of the binary (BuildKit, gRPC,
+// tracing) has cost its milliseconds in every container's start.
+func init() {
+	if len(os.Args) == 2 && os.Args[1] == "init" && os.Getenv("_LIBCONTAINER_INITPIPE") != "" {
+		libcontainer.Init()
+	}
+}

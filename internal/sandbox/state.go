@@ -1,0 +1,123 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/system"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// Load reads the state of the sandbox called id from dir. What dir doesn't
+// hold is an [errdefs.ErrNotFound].
+func Load(dir, id string) (State, error) {
+	container, err := load(dir, id)
+	if err != nil {
+		return State{}, err
+	}
+	s, err := container.State()
+	if err != nil {
+		return State{}, fmt.Errorf("read sandbox %s: %w", id, err)
+	}
+	state := State{Pid: s.InitProcessPid, StartTime: s.InitProcessStartTime, CgroupPaths: s.CgroupPaths}
+	state.Running = Alive(state.Pid, state.StartTime)
+	return state, nil
+}
+
+func load(dir, id string) (*libcontainer.Container, error) {
+	container, err := libcontainer.Load(dir, id)
+	if errors.Is(err, libcontainer.ErrNotExist) {
+		return nil, fmt.Errorf("load sandbox %s: %w", id, errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load sandbox %s: %w", id, err)
+	}
+	return container, nil
+}
+
+// Alive tells whether process pid, that started at the given tick, still runs.
+func Alive(pid int, startTime uint64) bool {
+	if pid <= 0 {
+		return false
+	}
+	stat, err := system.Stat(pid)
+	return err == nil && stat.StartTime == startTime && stat.State != system.Zombie && stat.State != system.Dead
+}
+
+// Clean kills and removes what a sandbox has left whose owner died. What
+// isn't there is no error.
+func Clean(dir, id string) error {
+	container, err := load(dir, id)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := container.Signal(unix.SIGKILL); err != nil && !errors.Is(err, libcontainer.ErrNotRunning) {
+		return fmt.Errorf("kill sandbox %s: %w", id, err)
+	}
+	if err := container.Destroy(); err != nil {
+		return fmt.Errorf("remove sandbox %s: %w", id, err)
+	}
+	return nil
+}
+
+// ExecProcess is one more process for a running sandbox.
+type ExecProcess struct {
+	// Process is as in Config.Spec; without Capabilities it gets the
+	// sandbox's.
+	Process *specs.Process
+	Groups  []string
+
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+}
+
+// Exec starts p in the sandbox called id that Start has made in dir. Without
+// a running process there it is an [errdefs.ErrFailedPrecondition].
+func Exec(ctx context.Context, dir, id string, p ExecProcess) (_ *Sandbox, err error) {
+	container, err := load(dir, id)
+	if err != nil {
+		return nil, err
+	}
+	state, err := container.State()
+	if err != nil {
+		return nil, fmt.Errorf("read sandbox %s: %w", id, err)
+	}
+	if !Alive(state.InitProcessPid, state.InitProcessStartTime) {
+		return nil, fmt.Errorf("execute in sandbox %s: not running: %w", id, errdefs.ErrFailedPrecondition)
+	}
+	if err := setUser(&specs.Spec{Process: p.Process}, p.Groups, fmt.Sprintf("/proc/%d/root", state.InitProcessPid)); err != nil {
+		return nil, err
+	}
+	s := &Sandbox{done: make(chan struct{})}
+	s.stdio, err = newStdio(streams{p.Stdin, p.Stdout, p.Stderr, p.Process.Terminal})
+	if err != nil {
+		return nil, fmt.Errorf("execute in sandbox %s: %w", id, err)
+	}
+	l := &linked{container: container, process: processOf(p.Process, s.stdio)}
+	s.hold, err = onHold(nil, func() error {
+		if err := container.Start(l.process); err != nil {
+			return err
+		}
+		if err := s.stdio.receive(); err != nil {
+			return err
+		}
+		l.number, err = l.process.Pid()
+		return err
+	})
+	if err != nil {
+		s.stdio.closeAll()
+		return nil, startError(p.Process.Args, err)
+	}
+	s.stdio.start()
+	s.process = l
+	go s.watch()
+	return s, nil
+}
