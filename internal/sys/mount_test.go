@@ -3,6 +3,7 @@
 package sys
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -203,6 +204,100 @@ func TestMountErrorsSayWhy(t *testing.T) {
 			err := PrivateMounts(func() error { return MountAll([]Mount{c.m}) })
 			if err == nil || !strings.Contains(err.Error(), c.text) || !c.class(err) {
 				t.Errorf("got: %v", err)
+			}
+		})
+	}
+}
+
+func TestKilledProcessLeavesNoMount(t *testing.T) {
+	needMounts(t)
+	dir := t.TempDir()
+	mkdirs(t, dir, "at", "upper", "work")
+	cmd := exec.Command("/proc/self/exe", dir+"/at", dir+"/upper", dir+"/work")
+	cmd.Env = append(os.Environ(), role+"=hold")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
+		t.Fatal(line, err)
+	}
+	if seen := mountinfo(t, dir); seen != nil {
+		t.Errorf("the machine sees %q", seen)
+	}
+	if used, err := Mounted(dir + "/at/lower"); err != nil || !used {
+		t.Errorf("layer mounted: %v, %v", used, err)
+	}
+	if used, err := Mounted(dir + "/at/low"); err != nil || used {
+		t.Errorf("beginning of a name mounted: %v, %v", used, err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if used, err := Mounted(dir); err != nil || used {
+		t.Errorf("mounted after the end: %v, %v", used, err)
+	}
+	if err := os.Remove(dir + "/at"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOverlayTakesManyLayersAndOddNames(t *testing.T) {
+	needMounts(t)
+	dir := filepath.Join(t.TempDir(), `a,b:c\d`, strings.Repeat("long", 60))
+	ways := map[string]struct {
+		mount func(Mount, unix.MountAttr) (int, error)
+		count int
+	}{
+		"layer by layer": {Mount.overlayByLayer, 300},
+		"one page":       {Mount.overlayByPage, 150},
+	}
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			here := filepath.Join(dir, name)
+			var layers []string
+			for i := range way.count {
+				mkdirs(t, here, fmt.Sprint(i))
+				write(t, filepath.Join(here, fmt.Sprint(i), fmt.Sprint("file", i)), "")
+				write(t, filepath.Join(here, fmt.Sprint(i), "top"), fmt.Sprint(i))
+				layers = append(layers, filepath.Join(here, fmt.Sprint(i)))
+			}
+			mkdirs(t, here, "upper", "work", "at")
+			m := Mount{Type: "overlay", Layers: layers, Target: here + "/at", Flags: NoDev,
+				Data: "metacopy=off," + Option("upperdir", here+"/upper") + "," + Option("workdir", here+"/work")}
+			err := PrivateMounts(func() error {
+				attr, err := m.attr()
+				if err != nil {
+					return err
+				}
+				fd, err := way.mount(m, attr)
+				if err != nil {
+					return err
+				}
+				defer unix.Close(fd)
+				if err := unix.MoveMount(fd, "", unix.AT_FDCWD, m.Target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+					return err
+				}
+				entries, err := os.ReadDir(m.Target)
+				if top, _ := os.ReadFile(m.Target + "/top"); err != nil || len(entries) != way.count+1 || string(top) != fmt.Sprint(way.count-1) {
+					return fmt.Errorf("%d entries, top is %q, %v", len(entries), top, err)
+				}
+				return os.WriteFile(m.Target+"/new", nil, 0o600)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Stat(here + "/upper/new"); err != nil {
+				t.Error(err)
 			}
 		})
 	}

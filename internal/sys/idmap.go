@@ -1,0 +1,80 @@
+//go:build linux
+
+package sys
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os/exec"
+	"strconv"
+
+	"github.com/moby/sys/user"
+)
+
+// idRange maps count ids of a user namespace, from inside on, to ids of the
+// caller's, from outside on.
+type idRange struct {
+	inside, outside, count int64
+}
+
+// idMap is the map of a user or group id, and the program that may write it.
+type idMap struct {
+	ranges []idRange
+	helper string // "" for a map of one id, which needs none
+}
+
+// args are the arguments of newuidmap(1) and newgidmap(1).
+func (m idMap) args(pid int) []string {
+	args := []string{strconv.Itoa(pid)}
+	for _, r := range m.ranges {
+		for _, n := range []int64{r.inside, r.outside, r.count} {
+			args = append(args, strconv.FormatInt(n, 10))
+		}
+	}
+	return args
+}
+
+// planIDMap maps id to root. The ids from 1 on are those that file
+// (/etc/subuid, /etc/subgid) lends to the user, if any.
+func planIDMap(file, helper, name string, uid, id int) (idMap, error) {
+	m := idMap{ranges: []idRange{{inside: 0, outside: int64(id), count: 1}}}
+	lent, err := user.ParseSubIDFileFilter(file, func(s user.SubID) bool {
+		// subuid(5): the owner is a name or a number.
+		return s.Count > 0 && (s.Name == name && name != "" || s.Name == strconv.Itoa(uid))
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return m, fmt.Errorf("read %s: %w", file, err)
+	}
+	if len(lent) == 0 {
+		return m, nil
+	}
+	path, err := exec.LookPath(helper)
+	if errors.Is(err, exec.ErrNotFound) {
+		return m, nil // nobody else may write the map: one id has to do
+	}
+	if err != nil {
+		return m, err
+	}
+	m.helper = path
+	inside := int64(1)
+	for _, s := range lent {
+		m.ranges = append(m.ranges, idRange{inside: inside, outside: s.SubID, count: s.Count})
+		inside += s.Count
+	}
+	return m, nil
+}
+
+// MappedIDs returns how many user ids the user namespace of the process has.
+func MappedIDs() int64 {
+	maps, err := user.CurrentProcessUIDMap()
+	if err != nil {
+		return math.MaxUint32
+	}
+	var n int64
+	for _, m := range maps {
+		n += m.Count
+	}
+	return n
+}
