@@ -62,7 +62,7 @@ fuzz:
 bench:
 	@./scripts/setup --bench
 	@$(MAKE) -s build
-	@./bench/run
+	$(GO) run ./bench $(BENCHFLAGS)
 
 ## clean    remove what was built
 .PHONY: clean
