@@ -1,0 +1,128 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	"github.com/shaleproject/shale/internal/sys"
+)
+
+// holdsFile makes a directory below containers/ a container: the directory
+// appears with it, by one rename, and removal begins with its unlink.
+const holdsFile = "holds"
+
+// NewContainer makes the directory of a container and keeps holds, and all
+// that its documents refer to, for as long as the container is there. An id
+// that is taken is an [errdefs.ErrAlreadyExists], content that is missing an
+// [errdefs.ErrNotFound].
+func (s *Store) NewContainer(id string, holds []digest.Digest) (dir string, err error) {
+	if !validTag(id) {
+		return "", fmt.Errorf("make container %.100q: invalid id: %w", id, errdefs.ErrInvalidArgument)
+	}
+	if dir, err = s.newContainer(id, holds); err != nil {
+		return "", fmt.Errorf("make container %s: %w", id, err)
+	}
+	return dir, nil
+}
+
+func (s *Store) newContainer(id string, holds []digest.Digest) (string, error) {
+	own, err := s.ownLease()
+	if err != nil {
+		return "", err
+	}
+	data, err := json.Marshal(holds)
+	if err != nil {
+		return "", err
+	}
+	aside, err := own.tempName()
+	if err == nil {
+		err = mkdir(aside)
+	}
+	if err == nil {
+		err = WriteFile(filepath.Join(aside, holdsFile), append(data, '\n'))
+	}
+	dir := s.ContainerDir(id)
+	if err == nil {
+		err = s.shared(func() error {
+			for _, d := range holds {
+				if err := s.present(d, -1); err != nil {
+					return err
+				}
+			}
+			return sys.RenameNoReplace(aside, dir)
+		})
+	}
+	if err == nil {
+		err = sys.SyncDir(s.path(containersDir))
+	}
+	if err != nil {
+		os.RemoveAll(aside)
+		return "", err
+	}
+	return dir, nil
+}
+
+// ContainerDir is where the container keeps what it needs. The file "holds" in
+// it is the store's.
+func (s *Store) ContainerDir(id string) string { return s.path(containersDir, id) }
+
+// Containers returns the ids of all containers, sorted.
+func (s *Store) Containers() ([]string, error) {
+	entries, err := os.ReadDir(s.path(containersDir))
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	var ids []string
+	for _, e := range entries {
+		if _, err := os.Lstat(filepath.Join(s.ContainerDir(e.Name()), holdsFile)); err == nil {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids, nil
+}
+
+// ContainerHolds returns what the container keeps from collection.
+func (s *Store) ContainerHolds(id string) ([]digest.Digest, error) {
+	path := filepath.Join(s.ContainerDir(id), holdsFile)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read container %s: %w", id, errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var holds []digest.Digest
+	if err := json.Unmarshal(bytes.TrimSpace(data), &holds); err != nil {
+		return nil, fmt.Errorf("read %s: %w: %w", path, err, errdefs.ErrDataLoss)
+	}
+	return holds, nil
+}
+
+// RemoveContainer removes the container and all that is in its directory. It
+// needs no space. Interrupted, it leaves a directory that is no container any
+// more, which the next removal or collection takes away. A container that
+// isn't there is an [errdefs.ErrNotFound].
+func (s *Store) RemoveContainer(id string) error {
+	if !validTag(id) {
+		return fmt.Errorf("remove container %.100q: invalid id: %w", id, errdefs.ErrInvalidArgument)
+	}
+	dir := s.ContainerDir(id)
+	err := os.Remove(filepath.Join(dir, holdsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errdefs.ErrNotFound
+	}
+	if err == nil {
+		err = removeTree(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("remove container %s: %w", id, err)
+	}
+	return nil
+}
