@@ -3,6 +3,7 @@ package layer
 import (
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/containerd/errdefs"
 )
@@ -10,7 +11,12 @@ import (
 // Indexer makes the index of a layer from its tar while the tar streams by.
 // Write never keeps file contents; memory grows with the number of members.
 type Indexer struct {
-	tmpDir string
+	parser  parser
+	tree    *treeBuilder
+	members int
+	spool   spool
+	sparse  *sparseMap // of the file whose content is coming
+	closed  bool
 }
 
 // Info is what an [Indexer] has seen.
@@ -23,21 +29,124 @@ type Info struct {
 }
 
 // NewIndexer returns an Indexer. It keeps what doesn't fit memory, which is
-// the content of sparse files, in a file without a name in tmpDir.
-func NewIndexer(tmpDir string) *Indexer { return &Indexer{tmpDir: tmpDir} }
+// the content of some sparse files, in a file without a name in tmpDir.
+func NewIndexer(tmpDir string) *Indexer {
+	x := &Indexer{tree: newTreeBuilder(), spool: spool{dir: tmpDir}}
+	x.parser.member = x.member
+	x.parser.content = x.content
+	return x
+}
 
 // Write takes the next bytes of the tar. An error names the member that
-// caused it, ends in [errdefs.ErrInvalidArgument] if the tar is at fault, and
-// is what every later Write and Finish return, too.
-func (x *Indexer) Write(p []byte) (int, error) {
-	return 0, fmt.Errorf("index layer: %w", errdefs.ErrNotImplemented)
+// caused it, ends in [errdefs.ErrInvalidArgument] if the tar is at fault or
+// [errdefs.ErrResourceExhausted] if it exceeds a limit, and is what every later
+// Write and Finish return, too.
+func (x *Indexer) Write(p []byte) (int, error) { return x.parser.Write(p) }
+
+func (x *Indexer) member(m *member) (want bool, err error) {
+	x.members++
+	x.sparse, err = x.tree.add(m)
+	if err != nil || x.sparse == nil {
+		return false, err
+	}
+	x.sparse.spool = x.spool.reserve(x.sparse.copied << x.sparse.shift)
+	return x.sparse.copied > 0, nil
+}
+
+func (x *Indexer) content(p []byte) error {
+	base := x.sparse.spool
+	return x.sparse.take(p, func(p []byte, at int64) error { return x.spool.write(p, base+at) })
 }
 
 // Finish says that the tar is complete and writes its index to w, which must
 // be empty.
 func (x *Indexer) Finish(w io.WriterAt) (Info, error) {
-	return Info{}, fmt.Errorf("index layer: %w", errdefs.ErrNotImplemented)
+	if x.closed {
+		return Info{}, fmt.Errorf("finish index: %w", errdefs.ErrFailedPrecondition)
+	}
+	x.closed = true
+	if err := x.parser.close(); err != nil {
+		return Info{}, err
+	}
+	l := newLayout(x.tree)
+	data, size, err := writeImage(w, l, x.parser.off)
+	if err != nil {
+		return Info{}, fmt.Errorf("write index: %w", err)
+	}
+	if err := x.spool.copyTo(w, data); err != nil {
+		return Info{}, fmt.Errorf("write index: %w", err)
+	}
+	return Info{
+		Members:   x.members,
+		Files:     int(l.files),
+		TarSize:   x.parser.off,
+		IndexSize: size,
+		Content:   l.content,
+	}, nil
 }
 
 // Close drops what the Indexer holds. It may be called at any time.
-func (x *Indexer) Close() error { return nil }
+func (x *Indexer) Close() error {
+	x.closed = true
+	x.tree = nil
+	return x.spool.close()
+}
+
+// spool keeps chunks of sparse files until the index is written.
+type spool struct {
+	dir    string
+	file   *os.File
+	size   int64
+	pieces []segment // that were written, in order
+}
+
+// reserve returns the place of n bytes, on a page.
+func (s *spool) reserve(n int64) int64 {
+	at := alignUp(s.size, dataAlign)
+	if n > 0 {
+		s.size = at + n
+	}
+	return at
+}
+
+func (s *spool) write(p []byte, at int64) error {
+	if s.file == nil {
+		f, err := os.CreateTemp(s.dir, "sparse-")
+		if err != nil {
+			return fmt.Errorf("index sparse file: %w", err)
+		}
+		s.file = f
+		if err := os.Remove(f.Name()); err != nil {
+			return fmt.Errorf("index sparse file: %w", err)
+		}
+	}
+	if _, err := s.file.WriteAt(p, at); err != nil {
+		return fmt.Errorf("index sparse file: %w", err)
+	}
+	if last := len(s.pieces) - 1; last >= 0 && s.pieces[last].off+s.pieces[last].size == at {
+		s.pieces[last].size += int64(len(p))
+	} else {
+		s.pieces = append(s.pieces, segment{at, int64(len(p))})
+	}
+	return nil
+}
+
+// copyTo writes the chunks to w, from base on, and leaves holes holes.
+func (s *spool) copyTo(w io.WriterAt, base int64) error {
+	for _, p := range s.pieces {
+		_, err := io.Copy(io.NewOffsetWriter(w, base+p.off), io.NewSectionReader(s.file, p.off, p.size))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *spool) close() error {
+	if s.file == nil {
+		return nil
+	}
+	err := s.file.Close()
+	s.file = nil
+	return err
+}

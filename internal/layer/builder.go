@@ -1,0 +1,344 @@
+package layer
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/containerd/errdefs"
+)
+
+// node is one name in a directory. Number 0 is the root, and none else.
+type node struct {
+	parent, child, next uint32 // child is the first in the directory, next the next in the parent
+	name                uint32 // in the arena
+	inode               uint32 // 0 while only a whiteout has the name
+	whiteout            bool   // a whiteout has the name
+	dead                bool   // another node has taken the name
+}
+
+// inode is what names have in common that are hard links of each other.
+type inode struct {
+	mode     uint16 // type and permissions, as in stat(2)
+	opaque   bool
+	tail     bool // the last part of a block of data stands behind the inode
+	links    uint32
+	uid, gid uint32
+	nsec     uint32
+	mtime    int64
+	size     int64
+	data     int64  // place in the tar; of a device its number; of a symbolic link its target in the arena
+	xattrs   uint32 // in the arena, as they stand in the image
+	sparse   uint32 // 1 + the place in treeBuilder.sparse
+	nid      uint64 // the place in the image, 0 until it has one
+	start    int64  // the place of the blocks of a directory or symbolic link
+}
+
+// File types of stat(2).
+const (
+	typeMask    = 0o170000
+	typeFifo    = 0o010000
+	typeChar    = 0o020000
+	typeDir     = 0o040000
+	typeBlock   = 0o060000
+	typeRegular = 0o100000
+	typeSymlink = 0o120000
+)
+
+const (
+	// maxNodes bounds the names of one layer, and with them the memory that
+	// its index takes: some 400 MB.
+	maxNodes = 4 << 20
+
+	// maxFollow bounds what following symbolic links costs: the links on one
+	// way, as Linux has it, and the parts of names on all ways of a layer.
+	maxLinks  = 40
+	maxFollow = 16 << 20
+)
+
+// treeBuilder is the file system that a tar describes, as far as it is known.
+type treeBuilder struct {
+	nodes  slab[node]
+	inodes slab[inode]
+	text   arena
+	names  names
+	xattrs map[string]uint32 // sets of attributes that came before
+	sparse []*sparseMap
+
+	lastDir string // the directory of the member before …
+	last    uint32 // … and its node
+	follows int    // parts of names seen behind symbolic links
+}
+
+func newTreeBuilder() *treeBuilder {
+	t := &treeBuilder{xattrs: map[string]uint32{}}
+	t.inodes.add(inode{}) // number 0 is none
+	t.nodes.add(node{inode: t.inodes.add(inode{mode: typeDir | 0o755})})
+	t.lastDir = "."
+	return t
+}
+
+// add puts a member in its place. It returns the sparse map of a sparse file.
+func (t *treeBuilder) add(m *member) (*sparseMap, error) {
+	clean, err := cleanName(m.name)
+	if err != nil {
+		return nil, err
+	}
+	dir, base, mark, err := markerOf(m.name, clean)
+	if err != nil || mark == ignored {
+		return nil, err
+	}
+	if clean == "." {
+		return nil, t.setRoot(m)
+	}
+	parent, err := t.directory(m.name, dir)
+	if err != nil {
+		return nil, err
+	}
+	switch mark {
+	case opaque:
+		t.inode(parent).opaque = true
+		return nil, nil
+	case whiteout:
+		id, err := t.child(m.name, parent, []byte(base))
+		if err != nil {
+			return nil, err
+		}
+		t.nodes.at(id).whiteout = true
+		return nil, nil
+	}
+	return t.place(m, parent, base)
+}
+
+// place gives the name base in parent to m. What had it before is gone, but
+// for a directory that gives way to a directory: its children stay.
+func (t *treeBuilder) place(m *member, parent uint32, base string) (*sparseMap, error) {
+	if m.kind == tar.TypeLink {
+		return nil, t.link(m, parent, base)
+	}
+	if m.kind == tar.TypeChar && m.major == 0 && m.minor == 0 {
+		return nil, nil // to overlayfs a whiteout, but not one of the layer's
+	}
+	in, sparse, err := t.newInode(m)
+	if err != nil {
+		return nil, err
+	}
+	id, err := t.child(m.name, parent, []byte(base))
+	if err != nil {
+		return nil, err
+	}
+	if old := t.inode(id); m.kind == tar.TypeDir && old.mode&typeMask == typeDir {
+		in.opaque = old.opaque
+		*old = in
+		return nil, nil
+	}
+	t.vacate(id).inode = t.inodes.add(in)
+	return sparse, nil
+}
+
+// link gives one more name to a file.
+func (t *treeBuilder) link(m *member, parent uint32, base string) error {
+	clean, err := cleanLink(m)
+	if err != nil {
+		return err
+	}
+	target, err := t.lookup(m.name, clean)
+	if err != nil {
+		return err
+	}
+	if target == 0 || t.nodes.at(target).inode == 0 {
+		return refuse(m.name, "hard link to %s, which isn't there", clip(m.link))
+	}
+	in := t.nodes.at(target).inode
+	if t.inodes.at(in).mode&typeMask == typeDir {
+		return refuse(m.name, "hard link to %s, which is a directory", clip(m.link))
+	}
+	id, err := t.child(m.name, parent, []byte(base))
+	if err != nil {
+		return err
+	}
+	t.vacate(id).inode = in
+	return nil
+}
+
+func (t *treeBuilder) setRoot(m *member) error {
+	if m.kind != tar.TypeDir {
+		return refuse(m.name, "a %s in the place of the root", kindName(m.kind))
+	}
+	in, _, err := t.newInode(m)
+	if err != nil {
+		return err
+	}
+	root := t.inode(0)
+	in.opaque = root.opaque
+	*root = in
+	return nil
+}
+
+// child returns the node of a name in a directory, which is new if there was
+// none.
+func (t *treeBuilder) child(member string, parent uint32, name []byte) (uint32, error) {
+	t.names.grow(t)
+	slot := t.names.slot(t, parent, name)
+	if *slot != 0 {
+		return *slot, nil
+	}
+	if t.nodes.n == maxNodes {
+		return 0, fmt.Errorf("member %q: layer of more than %d files: %w", clip(member), maxNodes, errdefs.ErrResourceExhausted)
+	}
+	text, err := t.keep(member, name)
+	if err != nil {
+		return 0, err
+	}
+	dir := t.nodes.at(parent)
+	id := t.nodes.add(node{parent: parent, name: text, next: dir.child})
+	dir.child = id
+	*slot = id
+	t.names.used++
+	return id, nil
+}
+
+// vacate takes the file from a name. If it was a directory, a new node takes
+// the name, and so what is below the old one is forgotten.
+func (t *treeBuilder) vacate(id uint32) *node {
+	n := t.nodes.at(id)
+	if n.inode == 0 {
+		return n
+	}
+	t.lastDir, t.last = ".", 0 // the way there may have led through this name
+	if t.inode(id).mode&typeMask != typeDir {
+		return n
+	}
+	n.dead = true
+	dir := t.nodes.at(n.parent)
+	fresh := node{parent: n.parent, next: dir.child, name: n.name, whiteout: n.whiteout}
+	dir.child = t.nodes.add(fresh)
+	*t.names.slot(t, n.parent, t.text.at(n.name)) = dir.child
+	return t.nodes.at(dir.child)
+}
+
+func (t *treeBuilder) keep(member string, b []byte) (uint32, error) {
+	ref, ok := t.text.add(b)
+	if !ok {
+		return 0, fmt.Errorf("member %q: layer with more than %d bytes of names and attributes: %w",
+			clip(member), maxArena, errdefs.ErrResourceExhausted)
+	}
+	return ref, nil
+}
+
+func (t *treeBuilder) inode(id uint32) *inode { return t.inodes.at(t.nodes.at(id).inode) }
+
+// directory returns the node of the directory that a clean name leads to. What
+// is missing is made, as unpackers do, owned by root and with mode 0755.
+func (t *treeBuilder) directory(member, name string) (uint32, error) {
+	if name == t.lastDir {
+		return t.last, nil
+	}
+	id, err := t.walk(member, name, true)
+	if err == nil {
+		t.lastDir, t.last = name, id
+	}
+	return id, err
+}
+
+// lookup returns the node of a clean name. It doesn't follow the last part; it
+// returns 0 if there is no such file.
+func (t *treeBuilder) lookup(member, name string) (uint32, error) {
+	if name == "." {
+		return 0, refuse(member, "hard link to the root")
+	}
+	dir, base := ".", name
+	if i := strings.LastIndexByte(name, '/'); i >= 0 {
+		dir, base = name[:i], name[i+1:]
+	}
+	parent, err := t.walk(member, dir, false)
+	if err != nil || parent == nowhere || len(t.names.slots) == 0 {
+		return 0, err
+	}
+	return *t.names.slot(t, parent, []byte(base)), nil
+}
+
+// nowhere is what walk returns for a directory that isn't there.
+const nowhere = math.MaxUint32
+
+// walk goes down a name. Symbolic links are followed as if the root of the
+// layer were that of the machine, so that they can't lead out of it.
+func (t *treeBuilder) walk(member, name string, create bool) (uint32, error) {
+	at, links := uint32(0), 0
+	for rest := name; rest != ""; {
+		var part string
+		part, rest, _ = strings.Cut(rest, "/")
+		if links > 0 {
+			if t.follows++; t.follows > maxFollow {
+				return 0, refuse(member, "too many symbolic links in the layer")
+			}
+		}
+		switch part {
+		case "", ".":
+			continue
+		case "..":
+			at = t.nodes.at(at).parent
+			continue
+		}
+		if len(part) > maxName {
+			return 0, refuse(member, "lies below a symbolic link with a part of more than %d bytes", maxName)
+		}
+		id, err := t.step(member, at, part, create)
+		if err != nil || id == nowhere {
+			return id, err
+		}
+		in := t.inode(id)
+		switch in.mode & typeMask {
+		case typeDir:
+			at = id
+		case typeSymlink:
+			if links++; links > maxLinks {
+				return 0, refuse(member, "lies below a loop of symbolic links")
+			}
+			target := string(t.text.at(uint32(in.data)))
+			if strings.HasPrefix(target, "/") {
+				at = 0
+			}
+			if rest != "" {
+				target += "/" + rest
+			}
+			rest = target
+		default:
+			return 0, refuse(member, "lies below %s, which is no directory", clip(t.path(id)))
+		}
+	}
+	return at, nil
+}
+
+// step returns a child that is more than a whiteout.
+func (t *treeBuilder) step(member string, at uint32, part string, create bool) (uint32, error) {
+	if !create {
+		if len(t.names.slots) == 0 {
+			return nowhere, nil
+		}
+		id := *t.names.slot(t, at, []byte(part))
+		if id == 0 || t.nodes.at(id).inode == 0 {
+			return nowhere, nil
+		}
+		return id, nil
+	}
+	id, err := t.child(member, at, []byte(part))
+	if err != nil {
+		return 0, err
+	}
+	if n := t.nodes.at(id); n.inode == 0 {
+		n.inode = t.inodes.add(inode{mode: typeDir | 0o755})
+	}
+	return id, nil
+}
+
+// path returns the name of a node, for messages.
+func (t *treeBuilder) path(id uint32) string {
+	var parts [][]byte
+	for ; id != 0; id = t.nodes.at(id).parent {
+		parts = append([][]byte{t.text.at(t.nodes.at(id).name)}, parts...)
+	}
+	return string(bytes.Join(parts, []byte("/")))
+}

@@ -1,0 +1,254 @@
+package layer
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/binary"
+	"hash"
+	"io"
+)
+
+// image writes the EROFS image of a tree that has been laid out.
+type image struct {
+	*layout
+	w    *bufio.Writer
+	off  int64 // where the next byte goes
+	data int64 // where the chunks begin that the index keeps
+	sum  hash.Hash
+	rec  []byte
+}
+
+// dataAlign is where the kept chunks of sparse files begin: on a page, so that
+// holes between them take no space.
+const dataAlign = 4096
+
+// writeImage writes all but the kept chunks. It returns where those go, and
+// the size of the whole.
+func writeImage(w io.WriterAt, l *layout, tarSize int64) (data, end int64, err error) {
+	end = alignUp(l.next, blockSize)
+	data = alignUp(end, dataAlign)
+	for _, s := range l.sparse {
+		if s.copied > 0 {
+			end = max(end, data+s.spool+s.copied<<s.shift)
+		}
+	}
+	im := &image{layout: l, off: metaOffset, data: data, sum: sha256.New()}
+	im.w = bufio.NewWriterSize(io.MultiWriter(io.NewOffsetWriter(w, metaOffset), im.sum), 256<<10)
+	im.emitInode(0)
+	im.walk(im.emitDir)
+	im.pad(alignUp(l.next, blockSize))
+	if err := im.w.Flush(); err != nil {
+		return 0, 0, err
+	}
+	if end > im.off {
+		if _, err := w.WriteAt([]byte{0}, end-1); err != nil {
+			return 0, 0, err
+		}
+	}
+	s := superBlock{
+		root:      uint16(l.inode(0).nid),
+		inodes:    l.files,
+		blocks:    uint32(end >> blockShift),
+		tarBlocks: uint32(alignUp(tarSize, blockSize) >> blockShift),
+	}
+	// overlayfs tells its layers apart by UUID.
+	copy(s.uuid[:], im.sum.Sum(nil))
+	if _, err := w.WriteAt(make([]byte, superOffset), 0); err != nil {
+		return 0, 0, err
+	}
+	_, err = w.WriteAt(s.encode(), superOffset)
+	return data, end, err
+}
+
+// emit writes b. Errors stay in the buffered writer until it is flushed.
+func (im *image) emit(b []byte) {
+	im.w.Write(b)
+	im.off += int64(len(b))
+}
+
+// pad writes zeros up to a place.
+func (im *image) pad(to int64) {
+	var zeros [blockSize]byte
+	for im.off < to {
+		im.emit(zeros[:min(to-im.off, blockSize)])
+	}
+}
+
+// emitDir writes what belongs to a directory: its blocks, then the inodes of
+// its files. Those with more than one name may have been written before.
+func (im *image) emitDir(dir uint32) {
+	if in := im.inode(dir); in.start != 0 {
+		size := in.size
+		if in.tail {
+			size &^= blockSize - 1
+		}
+		im.pad(in.start)
+		im.emitEntries(dir, 0, size)
+		im.pad(alignUp(im.off, blockSize))
+	}
+	for id := range im.children(dir) {
+		if int64(im.inode(id).nid)<<nidShift >= im.off {
+			im.emitInode(id)
+		}
+	}
+}
+
+// emitInode writes an inode and all that stands behind it.
+func (im *image) emitInode(id uint32) {
+	in := im.inode(id)
+	im.pad(int64(in.nid) << nidShift)
+	set := im.xattrsOf(in)
+	im.emit(im.encodeInode(in, len(set)))
+	if len(set) > 0 {
+		im.emit(make([]byte, xattrHead))
+		im.emit(set)
+	}
+	switch in.mode & typeMask {
+	case typeRegular:
+		if im.chunksOf(in) > 0 {
+			im.pad(alignUp(im.off, chunkSize))
+			im.emitChunks(in)
+		}
+	case typeDir:
+		if in.tail {
+			im.emitEntries(id, in.size&^(blockSize-1), in.size)
+		}
+	case typeSymlink:
+		target := im.text.at(uint32(in.data))
+		full := in.size &^ (blockSize - 1)
+		if in.tail {
+			im.emit(target[full:])
+			target = target[:full]
+		}
+		if len(target) > 0 {
+			im.pad(in.start)
+			im.emit(target)
+			im.pad(alignUp(im.off, blockSize))
+		}
+	}
+}
+
+// encodeInode returns the 64 bytes of an extended inode.
+func (im *image) encodeInode(in *inode, xattrs int) []byte {
+	layout, data := uint16(layoutPlain), uint32(0)
+	switch in.mode & typeMask {
+	case typeRegular:
+		if im.chunksOf(in) > 0 {
+			layout, data = layoutChunks, chunkIndexes|uint32(im.shiftOf(in)-blockShift)
+		}
+	case typeDir, typeSymlink:
+		data = uint32(in.start >> blockShift)
+		if in.tail {
+			layout = layoutInline
+		}
+	case typeChar, typeBlock:
+		data = uint32(in.data)
+	}
+	b := make([]byte, inodeSize)
+	le := binary.LittleEndian
+	le.PutUint16(b[0:], layout<<1|extended)
+	if xattrs > 0 {
+		le.PutUint16(b[2:], uint16(xattrs/4+1))
+	}
+	le.PutUint16(b[4:], in.mode)
+	le.PutUint64(b[8:], uint64(in.size))
+	le.PutUint32(b[16:], data)
+	le.PutUint32(b[20:], uint32(in.nid))
+	le.PutUint32(b[24:], in.uid)
+	le.PutUint32(b[28:], in.gid)
+	le.PutUint64(b[32:], uint64(in.mtime))
+	le.PutUint32(b[40:], in.nsec)
+	le.PutUint32(b[44:], in.links)
+	return b
+}
+
+// shiftOf returns the size of the chunks of a file. One that isn't sparse is a
+// single chunk, as large as it must be.
+func (im *image) shiftOf(in *inode) uint {
+	if in.sparse != 0 {
+		return im.sparse[in.sparse-1].shift
+	}
+	shift := uint(blockShift)
+	for (in.size-1)>>shift > 0 {
+		shift++
+	}
+	return shift
+}
+
+func (im *image) emitChunks(in *inode) {
+	if in.sparse == 0 {
+		im.emitChunk(inTar, in.data)
+		return
+	}
+	s := im.sparse[in.sparse-1]
+	for _, r := range s.runs {
+		for i := range r.n {
+			at := r.start + i<<s.shift
+			if r.where == inIndex {
+				at += im.data + s.spool
+			}
+			im.emitChunk(r.where, at)
+		}
+	}
+}
+
+// emitChunk writes where one chunk lies. Device 1 is the tar, 0 the index.
+func (im *image) emitChunk(where place, at int64) {
+	block, device := uint32(at>>blockShift), uint16(0)
+	switch where {
+	case nothing:
+		block = nullBlock
+	case inTar:
+		device = 1
+	}
+	var b [chunkSize]byte
+	binary.LittleEndian.PutUint16(b[2:], device)
+	binary.LittleEndian.PutUint32(b[4:], block)
+	im.emit(b[:])
+}
+
+// emitEntries writes the blocks of a directory between two places of its data.
+func (im *image) emitEntries(dir uint32, from, to int64) {
+	var block dirBlock
+	var at int64
+	flush := func(size int64) {
+		if at >= from && at < to {
+			im.emit(block.encode(size))
+		}
+		at += blockSize
+		block.entries, block.used = block.entries[:0], 0
+	}
+	im.entries(dir, func(name []byte, in *inode) {
+		if block.used+direntSize+len(name) > blockSize {
+			flush(blockSize)
+		}
+		block.entries = append(block.entries, dirent{name, in.nid, fileType(in.mode)})
+		block.used += direntSize + len(name)
+	})
+	flush(int64(block.used))
+}
+
+type dirent struct {
+	name []byte
+	nid  uint64
+	kind byte
+}
+
+// dirBlock is one block of a directory: entries of fixed size, then the names.
+type dirBlock struct {
+	entries []dirent
+	used    int
+}
+
+func (d *dirBlock) encode(size int64) []byte {
+	b := make([]byte, size)
+	name := len(d.entries) * direntSize
+	for i, e := range d.entries {
+		at := b[i*direntSize:]
+		binary.LittleEndian.PutUint64(at, e.nid)
+		binary.LittleEndian.PutUint16(at[8:], uint16(name))
+		at[10] = e.kind
+		name += copy(b[name:], e.name)
+	}
+	return b
+}
