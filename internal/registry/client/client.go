@@ -17,14 +17,12 @@
 package client
 
 import (
-	"context"
 	"net/http"
 	"net/url"
 	"sync"
 	"time"
 
 	"cuelabs.dev/go/oci/ociregistry"
-	"github.com/containerd/errdefs"
 )
 
 // Config says how registries are reached. The zero value reaches public
@@ -68,55 +66,63 @@ type Config struct {
 // what it learned about hosts; make one for a process.
 type Client struct {
 	config Config
+	clock  clock
+	hosts  *hosts            // each request to its host
+	retry  *retry            // the same, with patience
+	probe  http.RoundTripper // the same, without
 
 	mu         sync.Mutex
 	registries map[string]ociregistry.Interface
 }
 
 // New returns a client. It reads nothing and connects to nothing yet.
-func New(c Config) *Client {
-	return &Client{config: c, registries: map[string]ociregistry.Interface{}}
+func New(config Config) *Client {
+	return newClient(config, systemClock(), limits{
+		stall:  30 * time.Second,
+		commit: 5 * time.Minute,
+		budget: 70 * time.Second,
+	})
 }
 
-// Registry returns the registry at host, a name with an optional port.
+func newClient(config Config, clock clock, limits limits) *Client {
+	c := &Client{config: config, clock: clock, registries: map[string]ociregistry.Interface{}}
+	c.hosts = &hosts{
+		config: &c.config, insecure: parseInsecure(config.Insecure), limits: limits,
+		transports: map[string]http.RoundTripper{},
+	}
+	c.retry = &retry{
+		next: c.hosts, clock: clock, budget: limits.budget, waiting: config.Waiting,
+		last: map[string]time.Time{},
+	}
+	c.probe = c.hosts
+	return c
+}
+
+// Registry returns the registry called host, a name with an optional port.
 // "docker.io" means registry-1.docker.io. The host is not contacted yet.
 func (c *Client) Registry(host string) (ociregistry.Interface, error) {
-	return nil, errdefs.ErrNotImplemented
-}
-
-// Credentials is what config.json or a credential helper holds for a host.
-// The zero value is nobody.
-type Credentials struct {
-	Username, Password string
-
-	// IdentityToken is exchanged for access tokens; it stands in place of
-	// the password.
-	IdentityToken string
-
-	// RegistryToken is sent to the registry as it is.
-	RegistryToken string
-}
-
-// Login asks host whether it accepts cred. It returns what should be stored,
-// or an error of class [errdefs.ErrUnauthenticated].
-func (c *Client) Login(ctx context.Context, host string, cred Credentials) (Credentials, error) {
-	return Credentials{}, errdefs.ErrNotImplemented
-}
-
-// Credentials returns what is stored for host. A credential helper that is
-// missing or broken is an error, never a reason to look elsewhere.
-func (c *Client) Credentials(ctx context.Context, host string) (Credentials, error) {
-	return Credentials{}, errdefs.ErrNotImplemented
-}
-
-// Store keeps cred for host where config.json says credentials are kept. It
-// returns the name of the file, or of the helper, that holds them now.
-func (c *Client) Store(ctx context.Context, host string, cred Credentials) (where string, err error) {
-	return "", errdefs.ErrNotImplemented
-}
-
-// Erase forgets what is stored for host. It reports whether there was
-// something.
-func (c *Client) Erase(ctx context.Context, host string) (found bool, err error) {
-	return false, errdefs.ErrNotImplemented
+	at, err := canonicalHost(host)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r := c.registries[at]; r != nil {
+		return r, nil
+	}
+	if at == hubOrigin {
+		host = dockerHub
+	}
+	own, err := c.newRegistry(host, at)
+	if err != nil {
+		return nil, err
+	}
+	r := ociregistry.Interface(own)
+	if mirrors := c.config.Mirrors[host]; len(mirrors) > 0 {
+		if r, err = c.mirrored(own, mirrors); err != nil {
+			return nil, err
+		}
+	}
+	c.registries[at] = r
+	return r, nil
 }
