@@ -5,13 +5,18 @@
 package main
 
 import (
+	// Before anything else: a container's first process ends here.
+	_ "github.com/shaleproject/shale/internal/sandbox/reexec"
+
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/shaleproject/shale/internal/cli"
 	"github.com/shaleproject/shale/internal/engine"
+	"github.com/shaleproject/shale/internal/sys"
 )
 
 func main() {
@@ -19,10 +24,19 @@ func main() {
 }
 
 func run() int {
+	user := engine.User{UID: os.Geteuid()}
+	if gate := os.Getenv(sys.UserNamespaceEnv); gate != "" {
+		if err := sys.EnterUserNamespace(gate); err != nil {
+			fmt.Fprintln(os.Stderr, "shale:", err)
+			return 125
+		}
+		user.Namespaced = true
+		os.Setenv(sys.UserNamespaceEnv, sys.UserNamespaceEntered)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
-	e := engine.New(engine.FromEnvironment(os.Getenv, engine.User{UID: os.Geteuid()}))
+	e := engine.New(engine.FromEnvironment(os.Getenv, user))
 	defer e.Close()
 	return cli.Run(ctx, e, cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:])
 }

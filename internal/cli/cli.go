@@ -48,6 +48,9 @@ func rootCommand(e *engine.Engine) *cobra.Command {
 		TraverseChildren: true,
 		Args:             unknownCommand,
 		RunE:             func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return enterNamespace(e, cmd)
+		},
 		CompletionOptions: cobra.CompletionOptions{
 			HiddenDefaultCmd: true,
 		},

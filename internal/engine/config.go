@@ -34,8 +34,8 @@ type Config struct {
 	Debug bool
 
 	// Rootless says that the user is not the machine's root, though it may
-	// be root of a user namespace.
-	Rootless bool
+	// be root of a user namespace. Namespaced says that it is.
+	Rootless, Namespaced bool
 }
 
 // User is what the process knows of whom it works for.
@@ -58,6 +58,7 @@ func FromEnvironment(getenv func(string) string, user User) Config {
 		Driver:       getenv("SHALE_DRIVER"),
 		Runtime:      getenv("SHALE_RUNTIME"),
 		Rootless:     user.UID != 0 || user.Namespaced,
+		Namespaced:   user.Namespaced,
 	}
 	for name := range strings.SplitSeq(getenv("SHALE_INSECURE_REGISTRIES"), ",") {
 		if name = strings.TrimSpace(name); name != "" {
