@@ -12,6 +12,7 @@ func addCommands(root *cobra.Command, e *engine.Engine) {
 	root.AddCommand(grouped(common)...)
 	root.AddCommand(grouped(management)...)
 	root.AddCommand(grouped(other,
+		infoCommand(e),
 		versionCommand(e),
 	)...)
 }

@@ -1,0 +1,125 @@
+package engine
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/shaleproject/shale/internal/image"
+)
+
+// Info describes an engine and its machine; the fields are those of `docker
+// info --format`.
+type Info struct {
+	Architecture       string
+	CgroupDriver       string
+	CgroupVersion      string
+	Containers         int
+	ContainersPaused   int
+	ContainersRunning  int
+	ContainersStopped  int
+	DefaultRuntime     string
+	DockerRootDir      string
+	Driver             string
+	DriverStatus       [][2]string
+	Images             int
+	IndexServerAddress string
+	KernelVersion      string
+	MemTotal           int64 // bytes
+	NCPU               int
+	Name               string // of the machine
+	OSType             string
+	OperatingSystem    string
+	SecurityOptions    []string
+	ServerVersion      string
+	Warnings           []string
+}
+
+// Info looks at the store and the machine. What can't be found out becomes a
+// warning: `shale info` is what people run when something is wrong.
+func (e *Engine) Info(ctx context.Context, version string) (Info, error) {
+	s, err := e.Store()
+	if err != nil {
+		return Info{}, err
+	}
+	name, _ := os.Hostname()
+	info := Info{
+		Architecture:       runtime.GOARCH,
+		CgroupDriver:       "cgroupfs",
+		CgroupVersion:      cgroupVersion(),
+		DefaultRuntime:     "libcontainer",
+		DockerRootDir:      s.Root(),
+		IndexServerAddress: "https://index.docker.io/v1/",
+		KernelVersion:      strings.TrimSpace(read("/proc/sys/kernel/osrelease")),
+		MemTotal:           memory(read("/proc/meminfo")),
+		NCPU:               runtime.NumCPU(),
+		Name:               name,
+		OSType:             runtime.GOOS,
+		OperatingSystem:    prettyName(read("/etc/os-release")),
+		SecurityOptions:    []string{"name=seccomp,profile=builtin"},
+		ServerVersion:      version,
+	}
+	if e.Config.Runtime != "" {
+		info.DefaultRuntime = e.Config.Runtime
+	}
+	if e.Config.Rootless {
+		info.SecurityOptions = append(info.SecurityOptions, "name=rootless")
+	}
+	if d, why, err := e.Rootfs(); err == nil {
+		info.Driver = d.Name()
+		info.DriverStatus = [][2]string{{"Why", why}}
+	} else {
+		info.Driver = "none"
+		info.Warnings = append(info.Warnings, "containers and RUN can't be run: "+err.Error())
+	}
+	images, err := e.Images()
+	if err != nil {
+		return Info{}, err
+	}
+	list, err := images.List(ctx, image.ListOptions{})
+	if err != nil {
+		return Info{}, err
+	}
+	info.Images = len(list)
+	return info, nil
+}
+
+// read returns the content of a small file of the kernel's or the machine's,
+// or nothing.
+func read(file string) string {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return ""
+	}
+	return string(data)
+}
+
+func cgroupVersion() string {
+	if read("/sys/fs/cgroup/cgroup.controllers") != "" {
+		return "2"
+	}
+	return "1"
+}
+
+// memory is MemTotal of proc_meminfo(5), in bytes.
+func memory(meminfo string) int64 {
+	for line := range strings.Lines(meminfo) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "MemTotal:" {
+			kb, _ := strconv.ParseInt(fields[1], 10, 64)
+			return kb << 10
+		}
+	}
+	return 0
+}
+
+// prettyName is PRETTY_NAME of os-release(5).
+func prettyName(release string) string {
+	for line := range strings.Lines(release) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "PRETTY_NAME="); ok {
+			return strings.Trim(v, `"`)
+		}
+	}
+	return runtime.GOOS
+}
