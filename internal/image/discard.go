@@ -5,8 +5,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/shaleproject/shale/internal/store"
 )
 
 // discard removes what the images behind targets refer to and nothing else
@@ -14,8 +12,10 @@ import (
 // freed.
 func (i *Images) discard(ctx context.Context, targets []ocispec.Descriptor) ([]digest.Digest, int64, error) {
 	var layers []digest.Digest
+	roots := make([]digest.Digest, 0, len(targets))
 	seen := make(map[digest.Digest]bool)
 	for _, t := range targets {
+		roots = append(roots, t.Digest)
 		img, err := i.open(t, nil)
 		if err != nil {
 			continue
@@ -27,7 +27,7 @@ func (i *Images) discard(ctx context.Context, targets []ocispec.Descriptor) ([]d
 			}
 		}
 	}
-	report, err := i.Store.Collect(ctx, store.CollectOptions{})
+	report, err := i.Store.Release(ctx, roots...)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -51,6 +51,6 @@ func (i *Images) drop(ctx context.Context, layers []digest.Digest) error {
 	if len(layers) == 0 {
 		return nil
 	}
-	_, err := i.Store.Collect(ctx, store.CollectOptions{})
+	_, err := i.Store.Release(ctx, layers...)
 	return err
 }
