@@ -11,6 +11,7 @@ package build
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"runtime"
 	"strconv"
@@ -48,6 +49,9 @@ type Builder struct {
 
 	// Runtime is the path of an OCI runtime; empty means the linked-in one.
 	Runtime string
+
+	// Transport carries downloads; nil is Go's default.
+	Transport http.RoundTripper
 
 	// Platform is this machine's.
 	Platform ocispec.Platform
@@ -110,7 +114,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 		Store: j.Store, Lease: j.lease, Pool: j.pool,
 		Contexts: j.contexts.trees, Images: images,
 		Now: j.Now, Epoch: j.epoch, Platform: j.Platform,
-		Runner: j.runner(),
+		Transport: j.Transport, Runner: j.runner(),
 	}
 	s := solver.New(ctx, solver.Options{
 		Operation: func(v *solver.Vertex) (solver.Operation, error) { return ops.New(tools, v) },

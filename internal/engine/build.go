@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"net/http"
 	"time"
 
 	"github.com/containerd/platforms"
@@ -25,9 +26,10 @@ func (e *Engine) Builder() (*build.Builder, error) {
 			d, _, err := e.Rootfs()
 			return d, err
 		},
-		Runtime:  e.Config.Runtime,
-		Platform: platforms.Normalize(platforms.DefaultSpec()),
-		Now:      time.Now,
+		Runtime:   e.Config.Runtime,
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true},
+		Platform:  platforms.Normalize(platforms.DefaultSpec()),
+		Now:       time.Now,
 	}
 	if !e.Config.Rootless {
 		b.Networks = e.Networks()

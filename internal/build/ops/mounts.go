@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/shaleproject/shale/internal/build/ref"
+	"github.com/shaleproject/shale/internal/rootfs"
 	"github.com/shaleproject/shale/internal/sys"
 	"github.com/shaleproject/shale/internal/tree"
 )
@@ -101,7 +102,7 @@ func (j *job) stack(ctx context.Context, name string, base *ref.Ref, m *pb.Mount
 	if err != nil {
 		return "", err
 	}
-	j.plan.mounts = append(j.plan.mounts, mounts...)
+	j.plan.mounts = append(j.plan.mounts, rootfs.Volatile(mounts)...)
 	if m.Output >= 0 {
 		j.plan.outputs = append(j.plan.outputs, upperOutput{m.Output, base, upper})
 	}

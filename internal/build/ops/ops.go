@@ -9,6 +9,7 @@ package ops
 
 import (
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -43,6 +44,9 @@ type Tools struct {
 
 	// Platform is the one that this machine runs.
 	Platform ocispec.Platform
+
+	// Transport carries downloads; nil is Go's default.
+	Transport http.RoundTripper
 
 	Runner Runner
 }

@@ -24,6 +24,8 @@ func newSource(t *Tools, v *solver.Vertex, op *pb.SourceOp) (solver.Operation, e
 		return &image{tools: t, name: name, platform: platformOf(v.Op.Platform)}, nil
 	case "local":
 		return &local{tools: t, name: name, attrs: op.Attrs}, nil
+	case "http", "https":
+		return newDownload(t, op)
 	}
 	return nil, fmt.Errorf("read %s: sources of the kind %q: %w", op.Identifier, scheme, errdefs.ErrNotImplemented)
 }
