@@ -83,7 +83,6 @@ func (l *layout) sort(dir uint32) {
 				l.whiteout = l.inodes.add(inode{mode: typeChar})
 			}
 			n.inode = l.whiteout
-			l.inode(dir).veils = true
 		case n.whiteout && l.inode(id).mode&typeMask == typeDir:
 			l.inode(id).opaque = true
 		}
@@ -140,12 +139,9 @@ func (l *layout) dirSize(dir uint32) int64 {
 
 // xattrsOf returns the attributes of an inode as they stand in the image.
 func (l *layout) xattrsOf(in *inode) []byte {
-	set := slices.Clip(l.text.at(in.xattrs))
+	set := l.text.at(in.xattrs)
 	if in.opaque {
-		set = appendXattr(set, opaqueXattr, "y")
-	}
-	if in.veils {
-		set = appendXattr(set, originXattr, "")
+		return appendXattr(slices.Clip(set), opaqueXattr, "y")
 	}
 	return set
 }

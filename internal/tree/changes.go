@@ -1,20 +1,25 @@
 package tree
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"strings"
+	"syscall"
 	"time"
-
-	"github.com/containerd/errdefs"
-	"github.com/shaleproject/shale/internal/layer"
 )
 
 // Changes are edits on a base, in the order of the calls. They hold names,
 // metadata and where the content of each file lies.
 //
-// The two times are set before the first edit. They are parameters because
-// they reach the digest of the layer.
+// An edit never changes the time of a directory that only gets or loses a
+// name, as a file system would: times of the machine have no place in a layer.
+// That also keeps directories of the base, which BuildKit's overlay shows in
+// the layer as soon as something below them changes, out of it.
+//
+// The fields are set before the first edit; the times are parameters because
+// they reach the digest of the layer. Changes are for one goroutine.
 type Changes struct {
 	// Now is the time of what the edits make out of nothing: directories on
 	// the way, and what Mkdir, Mkfile and Symlink make without a time of
@@ -29,80 +34,206 @@ type Changes struct {
 	// Changes are in use; "" is that of [os.TempDir].
 	Temp string
 
-	base FS
+	base  FS
+	root  *node
+	shown bool   // FS has given root away: the next edit works on a copy
+	inos  uint64 // inode numbers given out
+	salt  uint64 // keeps them apart from those of edits below
+	spool []*os.File
 }
 
 // Edit begins edits on base; nil is the empty tree. Close ends them.
-func Edit(base FS) *Changes { return &Changes{base: base} }
-
-// Close drops what unpacked archives hold on disk. The trees that FS returned
-// can no longer be read afterwards.
-func (c *Changes) Close() error { return nil }
-
-// CopyOptions are the fields of BuildKit's FileActionCopy.
-type CopyOptions struct {
-	Owner *Owner     // of whatever is copied or made; nil keeps the source's
-	Mode  string     // as chmod takes it, octal or symbolic; "" keeps the source's
-	Time  *time.Time // nil keeps the source's
-
-	FollowSymlink      bool // if the source is a symbolic link, copy what it leads to
-	DirContents        bool // copy what a directory holds, not the directory
-	Wildcard           bool // the source is a pattern of path.Match
-	AllowEmptyWildcard bool // a pattern may match nothing
-	CreateDestPath     bool // make the directories that lead to the destination
-	AlwaysReplace      bool // a file may take the place of a directory and the other way round
-	Unpack             bool // unpack archives, which are known by their content
-
-	Include  []string // only what matches one of them, relative to the source
-	Exclude  []string // nothing that matches one of them
-	Required []string // absolute paths in the source that must be among what is copied
+func Edit(base FS) *Changes {
+	c := &Changes{base: base, root: &node{merged: base != nil}, salt: saltOf(base) + 1}
+	if base == nil {
+		c.root.inode = &inode{mode: fs.ModeDir | 0o755, mtime: time.Unix(0, 0), nlink: 1}
+	}
+	return c
 }
 
-// Copy copies srcPath of src to dst, which has the meaning of the destination of
-// a COPY instruction: with a slash at the end it is a directory.
-func (c *Changes) Copy(ctx context.Context, src FS, srcPath, dst string, o CopyOptions) error {
-	return fmt.Errorf("copy %s: %w", srcPath, errdefs.ErrNotImplemented)
+// Close drops what unpacked archives hold on disk. Such files in the trees that
+// FS returned can no longer be read afterwards.
+func (c *Changes) Close() error {
+	var errs []error
+	for _, f := range c.spool {
+		errs = append(errs, f.Close())
+	}
+	c.spool = nil
+	return errors.Join(errs...)
 }
 
-// MakeOptions belong to a file that an edit makes out of nothing.
-type MakeOptions struct {
-	Mode    fs.FileMode // only the permission bits count; not for symbolic links
-	Owner   *Owner      // nil is root
-	Time    *time.Time  // nil is Now of the Changes
-	Parents bool        // Mkdir only: make missing parents, in the same way
+// edited is the tree that FS returns.
+type edited struct {
+	view
+	salt uint64
 }
 
-// Mkdir makes a directory. One that exists is left as it is.
-func (c *Changes) Mkdir(path string, o MakeOptions) error {
-	return fmt.Errorf("make directory %s: %w", path, errdefs.ErrNotImplemented)
-}
-
-// Mkfile makes a regular file, in the place of any that was there.
-func (c *Changes) Mkfile(path string, data []byte, o MakeOptions) error {
-	return fmt.Errorf("make file %s: %w", path, errdefs.ErrNotImplemented)
-}
-
-// Symlink makes a symbolic link to target at path, where nothing may be.
-func (c *Changes) Symlink(target, path string, o MakeOptions) error {
-	return fmt.Errorf("make symbolic link %s: %w", path, errdefs.ErrNotImplemented)
-}
-
-// RemoveOptions say what Remove may find.
-type RemoveOptions struct {
-	AllowNotFound bool // nothing there is fine
-	Wildcard      bool // the path is a pattern of path.Match; no match is fine
-}
-
-// Remove removes path and all that it holds.
-func (c *Changes) Remove(path string, o RemoveOptions) error {
-	return fmt.Errorf("remove %s: %w", path, errdefs.ErrNotImplemented)
+func saltOf(base FS) uint64 {
+	if e, ok := base.(edited); ok {
+		return e.salt
+	}
+	return 0
 }
 
 // FS shows the base with the edits so far. Later edits don't change it.
-func (c *Changes) FS() FS { return notYet{"show edits"} }
+func (c *Changes) FS() FS {
+	c.shown = true
+	return edited{c.view(), c.salt}
+}
 
-// WriteLayer writes what the edits changed as a layer over the base, in
-// canonical order. It does not close w.
-func (c *Changes) WriteLayer(ctx context.Context, w *layer.Writer) error {
-	return fmt.Errorf("write layer: %w", errdefs.ErrNotImplemented)
+func (c *Changes) view() view { return view{c.base, c.root} }
+
+// begin comes first in every edit.
+func (c *Changes) begin() {
+	if c.shown {
+		c.root, c.shown = c.root.clone(), false
+	}
+}
+
+// stamp is the time that an edit gives: whole seconds, because that is what a
+// layer holds, and not after Latest.
+func (c *Changes) stamp(t time.Time) time.Time {
+	if !c.Latest.IsZero() && t.After(c.Latest) {
+		t = c.Latest
+	}
+	return time.Unix(t.Unix(), 0)
+}
+
+// made is the time of something new.
+func (c *Changes) made(t *time.Time) time.Time {
+	switch {
+	case t != nil:
+		return c.stamp(*t)
+	case c.Now.IsZero():
+		return time.Unix(0, 0)
+	}
+	return c.stamp(c.Now)
+}
+
+func (c *Changes) newInode(i inode) *inode {
+	c.inos++
+	i.ino, i.nlink = mix(c.inos, ^c.salt), 1
+	return &i
+}
+
+// mix is a number for the pair that no other pair will have by chance
+// (the finaliser of SplitMix64).
+func mix(x, y uint64) uint64 {
+	x += y * 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+func (c *Changes) resolve(name string) (string, error) {
+	v := c.view()
+	return resolve(v.Lstat, v.ReadLink, ".", name, true)
+}
+
+// child is what dir has under name: a node, or metadata of the base that no
+// edit touched, or nothing at all.
+type child struct {
+	node *node
+	info fs.FileInfo
+}
+
+func (k child) exists() bool { return k.info != nil }
+func (k child) isDir() bool  { return k.info != nil && k.info.IsDir() }
+
+func (c *Changes) child(dir *node, path, name string) (child, error) {
+	kid, known := dir.kids[name]
+	if known && kid.gone || !known && !dir.merged {
+		return child{}, nil
+	}
+	if known {
+		info, err := c.view().info(kid, join(path, name))
+		return child{kid, info}, err
+	}
+	info, err := c.base.Lstat(join(path, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return child{}, nil
+	}
+	return child{nil, info}, err
+}
+
+// dirNode returns the node of the directory at path, which has no symbolic link
+// in it, and whose every part is one.
+func (c *Changes) dirNode(path string) (*node, error) {
+	n, at := c.root, "."
+	if path == "." {
+		return n, nil
+	}
+	for name := range strings.SplitSeq(path, "/") {
+		kid, err := c.child(n, at, name)
+		if err != nil {
+			return nil, err
+		}
+		at = join(at, name)
+		if !kid.exists() {
+			return nil, notExist("lookup", absolute(at))
+		}
+		if !kid.isDir() {
+			return nil, &fs.PathError{Op: "lookup", Path: absolute(at), Err: syscall.ENOTDIR}
+		}
+		n = c.enter(n, kid, name)
+	}
+	return n, nil
+}
+
+// enter returns the node of the directory kid of n, making it if the base alone
+// has known it so far.
+func (c *Changes) enter(n *node, kid child, name string) *node {
+	if kid.node == nil {
+		kid.node = &node{merged: true}
+		n.set(name, kid.node)
+	}
+	return kid.node
+}
+
+// drop removes name from dir.
+func (c *Changes) drop(dir *node, path, name string) error {
+	delete(dir.kids, name)
+	if !dir.merged {
+		return nil
+	}
+	_, err := c.base.Lstat(join(path, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		dir.set(name, &node{gone: true})
+	}
+	return err
+}
+
+// mkdirAll makes the missing directories of path, in which no symbolic link is
+// left, and returns the node of the last.
+func (c *Changes) mkdirAll(path string, mode fs.FileMode, owner *Owner, t *time.Time) (*node, error) {
+	n, at := c.root, "."
+	if path == "." {
+		return n, nil
+	}
+	for name := range strings.SplitSeq(path, "/") {
+		kid, err := c.child(n, at, name)
+		if err != nil {
+			return nil, fmt.Errorf("make directory %s: %w", absolute(path), err)
+		}
+		at = join(at, name)
+		switch {
+		case !kid.exists():
+			kid.node = &node{inode: c.newInode(inode{mode: fs.ModeDir | mode.Perm(), owner: ownerOr(owner, Owner{}), mtime: c.made(t)})}
+			n.set(name, kid.node)
+		case !kid.isDir():
+			return nil, &fs.PathError{Op: "mkdir", Path: absolute(at), Err: syscall.ENOTDIR}
+		}
+		n = c.enter(n, kid, name)
+	}
+	return n, nil
+}
+
+func ownerOr(owner *Owner, otherwise Owner) Owner {
+	if owner != nil {
+		return *owner
+	}
+	return otherwise
 }

@@ -2,18 +2,21 @@ package tree
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"hash"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/patternmatcher"
 	"github.com/opencontainers/go-digest"
 )
-
-// StatCache remembers what the content of a file was when its metadata were
-// those that key is made of. It is used from several goroutines.
-type StatCache interface {
-	Get(key []byte) (digest.Digest, bool)
-	Put(key []byte, d digest.Digest)
-}
 
 // DigestOptions select what a digest covers. The fields that CopyOptions have,
 // too, mean the same.
@@ -29,11 +32,240 @@ type DigestOptions struct {
 	Cache StatCache
 }
 
+// digestVersion begins what is hashed. It changes when the rest of it does.
+const digestVersion = "shale tree 1\n"
+
 // Digest is the digest of all that a step which reads path of fsys can see:
 // names, types, modes, owners, sizes, link targets, hard links, extended
 // attributes and content, but no times. The name of path itself is not part of
 // it, that of each match of a wildcard is. Nothing at path, or at one of the
 // required paths, is [errdefs.ErrNotFound].
-func Digest(ctx context.Context, fsys FS, path string, o DigestOptions) (digest.Digest, error) {
-	return "", fmt.Errorf("digest %s: %w", path, errdefs.ErrNotImplemented)
+//
+// Files are read by several goroutines; memory does not grow with the tree.
+func Digest(ctx context.Context, fsys FS, name string, o DigestOptions) (digest.Digest, error) {
+	d := &digester{fsys: fsys, o: o, required: required(o.Required)}
+	var err error
+	if d.include, err = newMatcher("include", o.Include); err != nil {
+		return "", err
+	}
+	if d.exclude, err = newMatcher("exclude", o.Exclude); err != nil {
+		return "", err
+	}
+	sources := []string{name}
+	if o.Wildcard {
+		if sources, err = matches(fsys, name, o.FollowSymlink); err != nil && !gone(err) {
+			return "", fmt.Errorf("digest %s: %w", absolute(relative(name)), classed(err))
+		}
+	}
+	sum, err := runDigest(ctx, o.Cache, func(ctx context.Context, out chan<- *digestEntry) error {
+		d.ctx, d.out = ctx.Done(), out
+		for _, source := range sources {
+			if err := d.source(source, o.Wildcard); err != nil {
+				return err
+			}
+		}
+		return ctx.Err()
+	})
+	switch {
+	case errdefs.IsNotFound(err):
+		return "", err
+	case err != nil:
+		return "", fmt.Errorf("digest %s: %w", absolute(relative(name)), classed(err))
+	}
+	return sum, d.required.missing()
+}
+
+// digester walks what is to be hashed, in the order of the copier.
+type digester struct {
+	fsys             FS
+	o                DigestOptions
+	include, exclude *patternmatcher.PatternMatcher
+	required         requirements
+	ctx              <-chan struct{}
+	out              chan<- *digestEntry
+	links            map[uint64]string
+	parents          []*digestEntry // directories that wait for a match below them
+}
+
+// digestEntry is one file on its way into the digest.
+type digestEntry struct {
+	rel    string
+	info   fs.FileInfo
+	path   string // in fsys; of a directory that waits
+	target string
+	link   string // the name of an earlier hard link
+	sent   bool
+
+	from    FS // of a regular file that must be read
+	at      string
+	content [sha256.Size]byte
+	done    chan struct{} // closed once content is known; nil if it is from the start
+	err     error
+}
+
+var errStopped = errors.New("stopped")
+
+func (d *digester) send(e *digestEntry) error {
+	e.sent = true
+	select {
+	case d.out <- e:
+		return nil
+	case <-d.ctx:
+		return errStopped
+	}
+}
+
+func (d *digester) source(source string, wildcard bool) error {
+	from, err := resolve(d.fsys.Lstat, d.fsys.ReadLink, ".", source, d.o.FollowSymlink)
+	var info fs.FileInfo
+	if err == nil {
+		info, err = d.fsys.Lstat(from)
+	}
+	if gone(err) {
+		return fmt.Errorf("%q: %w", absolute(relative(source)), errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return err
+	}
+	d.links = map[uint64]string{}
+	rel := ""
+	if wildcard {
+		rel = "/" + path.Base(source)
+	}
+	e := &digestEntry{rel: rel, path: from, info: info}
+	if d.o.DirContents && info.IsDir() {
+		e.info = nil
+	}
+	return d.walk(e, info, "", patternmatcher.MatchInfo{}, patternmatcher.MatchInfo{})
+}
+
+// walk sends e, which is described by info and called rel below the source, and
+// what lies below it.
+func (d *digester) walk(e *digestEntry, info fs.FileInfo, rel string, inc, exc patternmatcher.MatchInfo) error {
+	included, excluded := true, false
+	if rel != "" {
+		var err error
+		if d.include != nil {
+			if included, inc, err = d.include.MatchesUsingParentResults(rel, inc); err != nil {
+				return badPattern(err)
+			}
+		}
+		if d.exclude != nil {
+			if excluded, exc, err = d.exclude.MatchesUsingParentResults(rel, exc); err != nil {
+				return badPattern(err)
+			}
+		}
+	}
+	if included && !excluded {
+		if err := d.sendWithParents(e, info); err != nil {
+			return err
+		}
+	}
+	if !info.IsDir() || excluded && !d.exclude.Exclusions() {
+		return nil
+	}
+	d.parents = append(d.parents, e)
+	defer func() { d.parents = d.parents[:len(d.parents)-1] }()
+	entries, err := d.fsys.ReadDir(e.path)
+	if err != nil {
+		return err
+	}
+	for _, kid := range entries {
+		info, err := kid.Info()
+		if err != nil {
+			return err
+		}
+		below := kid.Name()
+		if rel != "" {
+			below = rel + "/" + below
+		}
+		next := &digestEntry{rel: e.rel + "/" + kid.Name(), path: join(e.path, kid.Name()), info: info}
+		if err := d.walk(next, info, below, inc, exc); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *digester) sendWithParents(e *digestEntry, info fs.FileInfo) error {
+	for _, p := range d.parents {
+		if !p.sent {
+			d.required.seen(p.path)
+			if err := d.send(p); err != nil {
+				return err
+			}
+		}
+	}
+	d.required.seen(e.path)
+	switch info.Mode().Type() {
+	case 0:
+		stat := quickStat(info)
+		if stat.Nlink > 1 {
+			if first, ok := d.links[stat.Ino]; ok {
+				e.link = first
+				return d.send(e)
+			}
+			d.links[stat.Ino] = e.rel
+		}
+		e.from, e.at = origin(d.fsys, e.path, info)
+	case fs.ModeSymlink:
+		var err error
+		if e.target, err = d.fsys.ReadLink(e.path); err != nil {
+			return err
+		}
+	}
+	return d.send(e)
+}
+
+// encoder writes fields so that no two different entries give the same bytes.
+type encoder struct {
+	hash.Hash
+	buf []byte
+}
+
+func (w *encoder) number(n uint64) { w.buf = binary.AppendUvarint(w.buf, n) }
+
+func (w *encoder) text(s string) {
+	w.number(uint64(len(s)))
+	w.buf = append(w.buf, s...)
+}
+
+// entry adds e. Extended attributes of regular files are part of the content.
+func (w *encoder) entry(e *digestEntry) {
+	w.buf = w.buf[:0]
+	w.text(strings.TrimPrefix(e.rel, "/"))
+	switch {
+	case e.info == nil: // a directory of which only what it holds counts
+		w.text("contents")
+	case e.link != "":
+		w.text("link")
+		w.text(e.link)
+	default:
+		w.text("file")
+		mode, stat := e.info.Mode(), quickStat(e.info)
+		w.number(uint64(mode))
+		w.number(uint64(stat.UID))
+		w.number(uint64(stat.GID))
+		switch {
+		case mode.IsRegular():
+			w.number(uint64(e.info.Size()))
+			w.buf = append(w.buf, e.content[:]...)
+		case mode&fs.ModeDevice != 0:
+			w.number(stat.Rdev)
+		case mode.Type() == fs.ModeSymlink:
+			w.text(e.target)
+		}
+		if !mode.IsRegular() {
+			w.xattrs(stat.Xattrs)
+		}
+	}
+	w.Write(w.buf)
+}
+
+func (w *encoder) xattrs(xattrs map[string][]byte) {
+	w.number(uint64(len(xattrs)))
+	for _, name := range slices.Sorted(maps.Keys(xattrs)) {
+		w.text(name)
+		w.text(string(xattrs[name]))
+	}
 }

@@ -1,5 +1,244 @@
 package tree
 
+import (
+	"errors"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// maxDirs bounds how many directories a stack remembers the layers of.
+const maxDirs = 1 << 14
+
 // Stack shows layers, lowest first, as one tree. Whiteouts and opaque
 // directories take effect and are not seen.
-func Stack(layers ...FS) FS { return notYet{"stack layers"} }
+//
+// A lookup asks only the layers that have the directory. Which ones those are
+// is remembered for up to 16,384 directories; nothing else is kept.
+func Stack(layers ...FS) FS {
+	s := &stack{layers: slices.Clone(layers), dirs: map[string][]int{}}
+	slices.Reverse(s.layers)
+	return s
+}
+
+// stack holds its layers topmost first.
+type stack struct {
+	layers []FS
+
+	mu   sync.Mutex
+	dirs map[string][]int // directory -> the layers that show through, topmost first
+}
+
+// dirLayers returns the layers whose entries the directory dir shows.
+func (s *stack) dirLayers(op, dir string) ([]int, error) {
+	s.mu.Lock()
+	known, ok := s.dirs[dir]
+	s.mu.Unlock()
+	if ok {
+		return known, nil
+	}
+	var found []int
+	if dir == "." {
+		var err error
+		if found, err = s.rootLayers(); err != nil {
+			return nil, err
+		}
+	} else {
+		info, _, below, err := s.lookup(op, dir)
+		if err != nil {
+			return nil, err
+		}
+		if !info.IsDir() {
+			return nil, &fs.PathError{Op: op, Path: dir, Err: syscall.ENOTDIR}
+		}
+		found = below
+	}
+	s.mu.Lock()
+	if len(s.dirs) >= maxDirs {
+		clear(s.dirs)
+	}
+	s.dirs[dir] = found
+	s.mu.Unlock()
+	return found, nil
+}
+
+func (s *stack) rootLayers() ([]int, error) {
+	found := make([]int, 0, len(s.layers))
+	for i, l := range s.layers {
+		info, err := l.Lstat(".")
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, i)
+		if statOf(info).Opaque {
+			break
+		}
+	}
+	return found, nil
+}
+
+// lookup finds what name, which is not the root, is: its metadata, the layer
+// they are of and, for a directory, all layers that it merges. As in overlayfs,
+// the topmost entry decides, and a directory merges downwards until one is
+// opaque or something else is in the way.
+func (s *stack) lookup(op, name string) (info fs.FileInfo, top int, below []int, err error) {
+	dir, _ := split(name)
+	candidates, err := s.dirLayers(op, dir)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	for _, i := range candidates {
+		found, err := s.layers[i].Lstat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, 0, nil, err
+		}
+		stat := statOf(found)
+		if stat.Whiteout || info != nil && !found.IsDir() {
+			break
+		}
+		if info == nil {
+			info, top = found, i
+		}
+		if !found.IsDir() {
+			break
+		}
+		below = append(below, i)
+		if stat.Opaque {
+			break
+		}
+	}
+	if info == nil {
+		return nil, 0, nil, notExist(op, name)
+	}
+	return info, top, below, nil
+}
+
+// shown is info of layer i as the stack shows it.
+func (s *stack) shown(i int, name string, info fs.FileInfo) *attr {
+	stat := *statOf(info)
+	stat.Whiteout, stat.Opaque = false, false
+	stat.Ino = mix(stat.Ino, uint64(len(s.layers)-i)) // files of two layers are no hard links
+	from, at := origin(s.layers[i], name, info)
+	_, base := split(name)
+	return &attr{name: base, mode: info.Mode(), size: info.Size(), mtime: info.ModTime(), stat: &stat, from: from, at: at}
+}
+
+// Lstat describes a file.
+func (s *stack) Lstat(name string) (fs.FileInfo, error) {
+	if err := checkPath("lstat", name); err != nil {
+		return nil, err
+	}
+	if name == "." {
+		if len(s.layers) == 0 {
+			return Empty().Lstat(".")
+		}
+		info, err := s.layers[0].Lstat(".")
+		if err != nil {
+			return nil, err
+		}
+		return s.shown(0, ".", info), nil
+	}
+	info, top, _, err := s.lookup("lstat", name)
+	if err != nil {
+		return nil, err
+	}
+	return s.shown(top, name, info), nil
+}
+
+// ReadLink returns the target of a symbolic link.
+func (s *stack) ReadLink(name string) (string, error) {
+	if err := checkPath("readlink", name); err != nil {
+		return "", err
+	}
+	if name == "." {
+		return "", &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrInvalid}
+	}
+	_, top, _, err := s.lookup("readlink", name)
+	if err != nil {
+		return "", err
+	}
+	return s.layers[top].ReadLink(name)
+}
+
+// Open opens a file.
+func (s *stack) Open(name string) (fs.File, error) {
+	info, err := s.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return openDir(s, name, info), nil
+	}
+	a := info.(*attr)
+	return a.from.Open(a.at)
+}
+
+// ReadDir returns the entries of a directory, sorted by name.
+func (s *stack) ReadDir(name string) ([]fs.DirEntry, error) {
+	if err := checkPath("readdir", name); err != nil {
+		return nil, err
+	}
+	layers, err := s.dirLayers("readdir", name)
+	if err != nil {
+		return nil, err
+	}
+	var merged []fs.DirEntry
+	seen := map[string]bool{}
+	for _, i := range layers {
+		entries, err := s.layers[i].ReadDir(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if len(layers) > 1 {
+				if seen[e.Name()] {
+					continue
+				}
+				seen[e.Name()] = true
+			}
+			hidden, err := isWhiteout(e)
+			if err != nil {
+				return nil, err
+			}
+			if !hidden {
+				merged = append(merged, &stackEntry{DirEntry: e, stack: s, layer: i, path: join(name, e.Name())})
+			}
+		}
+	}
+	if len(layers) > 1 {
+		slices.SortFunc(merged, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	}
+	return merged, nil
+}
+
+func isWhiteout(e fs.DirEntry) (bool, error) {
+	if e.Type()&fs.ModeCharDevice == 0 {
+		return false, nil
+	}
+	info, err := e.Info()
+	if err != nil {
+		return false, err
+	}
+	return statOf(info).Whiteout, nil
+}
+
+// stackEntry is an entry of one layer as the stack shows it.
+type stackEntry struct {
+	fs.DirEntry
+	stack *stack
+	layer int
+	path  string
+}
+
+func (e *stackEntry) Info() (fs.FileInfo, error) {
+	info, err := e.DirEntry.Info()
+	if err != nil {
+		return nil, err
+	}
+	return e.stack.shown(e.layer, e.path, info), nil
+}

@@ -17,9 +17,13 @@
 package tree
 
 import (
+	"errors"
+	"fmt"
 	"io/fs"
+	"syscall"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/shaleproject/shale/internal/layer"
 )
 
@@ -79,3 +83,27 @@ func statOf(info fs.FileInfo) *layer.Stat {
 	}
 	return &layer.Stat{Nlink: 1}
 }
+
+// classed gives err the class that callers branch on. It reads the same.
+func classed(err error) error {
+	switch {
+	case err == nil || errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err):
+		return err
+	case errors.Is(err, fs.ErrNotExist):
+		return classedError{err, errdefs.ErrNotFound}
+	case errors.Is(err, fs.ErrPermission):
+		return classedError{err, errdefs.ErrPermissionDenied}
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR), errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrInvalid):
+		return classedError{err, errdefs.ErrInvalidArgument}
+	}
+	return err
+}
+
+type classedError struct {
+	error
+	class error
+}
+
+func (e classedError) Unwrap() []error { return []error{e.error, e.class} }
+
+var errNotRegular = fmt.Errorf("not a regular file: %w", errdefs.ErrInvalidArgument)

@@ -1,0 +1,163 @@
+package tree
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"io/fs"
+	"runtime"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	"github.com/shaleproject/shale/internal/layer"
+	"golang.org/x/sync/errgroup"
+)
+
+// StatCache remembers what the content of a file was when its metadata were
+// those that key is made of. It is used from several goroutines.
+type StatCache interface {
+	Get(key []byte) (digest.Digest, bool)
+	Put(key []byte, d digest.Digest)
+}
+
+// quickStat is statOf that reads nothing from the host.
+func quickStat(info fs.FileInfo) *layer.Stat {
+	if f, ok := info.(*hostFile); ok {
+		return f.plain()
+	}
+	return statOf(info)
+}
+
+// inFlight bounds how many files the walk is ahead of the digest.
+const inFlight = 256
+
+// runDigest hashes the entries that walk sends, in their order, while workers
+// read the contents.
+func runDigest(ctx context.Context, cache StatCache, walk func(context.Context, chan<- *digestEntry) error) (digest.Digest, error) {
+	workers := max(2, runtime.GOMAXPROCS(0))
+	walked := make(chan *digestEntry, inFlight)
+	ordered := make(chan *digestEntry, inFlight)
+	unread := make(chan *digestEntry, inFlight)
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	g, running := errgroup.WithContext(running)
+	g.Go(func() error {
+		defer close(walked)
+		return walk(running, walked)
+	})
+	g.Go(func() error {
+		defer close(ordered)
+		defer close(unread)
+		for e := range walked {
+			if e.from != nil && !e.cached(cache) {
+				e.done = make(chan struct{})
+				unread <- e
+			}
+			ordered <- e
+		}
+		return nil
+	})
+	for range workers {
+		g.Go(func() error {
+			r := reader{cache: cache, buf: make([]byte, 64<<10)}
+			for e := range unread {
+				if e.err = running.Err(); e.err == nil {
+					e.err = r.read(e)
+				}
+				close(e.done)
+			}
+			return nil
+		})
+	}
+	sum := encoder{Hash: sha256.New()}
+	sum.Write([]byte(digestVersion))
+	var failed error
+	g.Go(func() error {
+		for e := range ordered { // to the end, or the others would wait
+			if e.done != nil {
+				<-e.done
+			}
+			switch {
+			case failed != nil:
+			case e.err != nil:
+				failed = e.err
+				stop()
+			default:
+				sum.entry(e)
+			}
+		}
+		return nil
+	})
+	switch err := g.Wait(); {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case failed != nil:
+		return "", failed
+	case err != nil:
+		return "", err
+	}
+	return digest.NewDigest(digest.SHA256, sum), nil
+}
+
+// cached takes the content from the cache, if it is there.
+func (e *digestEntry) cached(cache StatCache) bool {
+	f, ok := e.info.(*hostFile)
+	if !ok || cache == nil {
+		return false
+	}
+	d, ok := cache.Get(f.key())
+	if !ok || d.Validate() != nil || d.Algorithm() != digest.SHA256 {
+		return false
+	}
+	n, err := hex.Decode(e.content[:], []byte(d.Encoded()))
+	return err == nil && n == len(e.content)
+}
+
+// reader reads the contents of files, one after the other.
+type reader struct {
+	cache StatCache
+	buf   []byte
+}
+
+// read hashes the extended attributes and the content of e.
+func (r *reader) read(e *digestEntry) error {
+	w := encoder{Hash: sha256.New()}
+	w.xattrs(statOf(e.info).Xattrs)
+	w.Write(w.buf)
+	if e.info.Size() > 0 {
+		f, err := e.from.Open(e.at)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", absolute(e.path), classed(err))
+		}
+		n, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{f}, r.buf)
+		if err != nil {
+			f.Close()
+			return fmt.Errorf("read %s: %w", absolute(e.path), err)
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+		if n != e.info.Size() {
+			return fmt.Errorf("read %s: %d of %d bytes: %w", absolute(e.path), n, e.info.Size(), errdefs.ErrAborted)
+		}
+	}
+	w.Sum(e.content[:0])
+	if f, ok := e.info.(*hostFile); ok && r.cache != nil && f.settled() {
+		r.cache.Put(f.key(), digest.NewDigestFromBytes(digest.SHA256, e.content[:]))
+	}
+	return nil
+}
+
+// settled reports whether any later change of the file would show in its
+// times: it must be older than the tick of the clock that gives them, which is
+// 10 ms at most, and 2 s on file systems that keep whole seconds only.
+func (f *hostFile) settled() bool {
+	tick := 20 * time.Millisecond
+	if f.Ctime%int64(time.Second) == 0 {
+		tick = 2 * time.Second
+	}
+	return f.listed-f.Ctime > int64(tick)
+}

@@ -1,0 +1,453 @@
+package tree
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/patternmatcher"
+)
+
+// CopyOptions are the fields of BuildKit's FileActionCopy.
+type CopyOptions struct {
+	Owner *Owner     // of whatever is copied or made; nil keeps the source's
+	Mode  string     // as chmod takes it, octal or symbolic; "" keeps the source's
+	Time  *time.Time // nil keeps the source's
+
+	FollowSymlink      bool // if the source is a symbolic link, copy what it leads to
+	DirContents        bool // copy what a directory holds, not the directory
+	Wildcard           bool // the source is a pattern of path.Match
+	AllowEmptyWildcard bool // a pattern may match nothing
+	CreateDestPath     bool // make the directories that lead to the destination
+	AlwaysReplace      bool // a file may take the place of a directory and the other way round
+	Unpack             bool // unpack archives, which are known by their content
+
+	Include  []string // only what matches one of them, relative to the source
+	Exclude  []string // nothing that matches one of them
+	Required []string // absolute paths in the source that must be among what is copied
+}
+
+// Copy copies srcPath of src to dst, which has the meaning of the destination of
+// a COPY instruction: with a slash at the end it is a directory. The rules are
+// those of BuildKit's file operation and of fsutil's copy below it:
+//
+//   - what is copied into an existing directory takes the name of the source,
+//     except for the contents of a directory;
+//   - directories merge, and one that exists takes over the metadata of the
+//     source, except for the destination itself;
+//   - symbolic links that lead to the destination are followed inside the tree,
+//     those below it are not;
+//   - a file never replaces a directory nor a directory a file, unless
+//     AlwaysReplace says so;
+//   - hard links within what is copied stay hard links; sockets become empty
+//     files; extended attributes are added to those of a directory.
+func (c *Changes) Copy(ctx context.Context, src FS, srcPath, dst string, o CopyOptions) error {
+	c.begin()
+	if !o.CreateDestPath {
+		if err := c.needParent(dst); err != nil {
+			return fmt.Errorf("copy to %s: %w", dst, classed(err))
+		}
+	}
+	name := absolute(relative(srcPath))
+	sources := []string{srcPath}
+	if o.Wildcard {
+		var err error
+		if sources, err = matches(src, srcPath, o.FollowSymlink); err != nil {
+			return fmt.Errorf("copy %s: %w", name, classed(err))
+		}
+		if len(sources) == 0 && !o.AllowEmptyWildcard {
+			return fmt.Errorf("copy %s: %w", name, errdefs.ErrNotFound)
+		}
+	}
+	required := required(o.Required)
+	for _, source := range sources {
+		cp, err := newCopier(c, src, o, required)
+		if err != nil {
+			return fmt.Errorf("copy %s: %w", name, err)
+		}
+		if err := cp.copySource(ctx, source, dst); err != nil {
+			return fmt.Errorf("copy %s: %w", absolute(relative(source)), classed(err))
+		}
+	}
+	return required.missing()
+}
+
+// needParent fails unless the directory that dst goes into exists.
+func (c *Changes) needParent(dst string) error {
+	real, err := c.resolve(dst)
+	if err != nil {
+		return err
+	}
+	parent, _ := split(real)
+	_, err = c.view().Lstat(parent)
+	return err
+}
+
+// copier copies one source. Hard links are known by the inode of the source.
+type copier struct {
+	*Changes
+	src      FS
+	o        CopyOptions
+	mode     modeChange
+	include  *patternmatcher.PatternMatcher
+	exclude  *patternmatcher.PatternMatcher
+	required requirements
+	links    map[uint64]*inode
+	parents  []*parent
+}
+
+// parent is a directory of the source on the way to the file at hand. As long
+// as nothing below it matched an include pattern it is not made.
+type parent struct {
+	src  string
+	info fs.FileInfo
+	at   *target
+}
+
+// target is a path of the destination. No part of it is a symbolic link.
+type target struct {
+	up   *target
+	name string
+	path string
+	dir  *node // set once the path is known to be a directory
+}
+
+func newCopier(c *Changes, src FS, o CopyOptions, required requirements) (*copier, error) {
+	cp := &copier{Changes: c, src: src, o: o, required: required, links: map[uint64]*inode{}}
+	var err error
+	if o.Mode != "" {
+		if cp.mode, err = parseMode(o.Mode); err != nil {
+			return nil, err
+		}
+	}
+	if cp.include, err = newMatcher("include", o.Include); err != nil {
+		return nil, err
+	}
+	if cp.exclude, err = newMatcher("exclude", o.Exclude); err != nil {
+		return nil, err
+	}
+	return cp, nil
+}
+
+// dirMode is the mode of directories that are made on the way to the
+// destination. BuildKit applies octal modes to them and symbolic ones not.
+func (cp *copier) dirMode() fs.FileMode {
+	if cp.o.Mode != "" && cp.o.Mode[0] >= '0' && cp.o.Mode[0] <= '9' {
+		return cp.mode.apply(0).Perm()
+	}
+	return 0o755
+}
+
+func (cp *copier) mkdirs(path string) (*node, error) {
+	return cp.mkdirAll(path, cp.dirMode(), cp.o.Owner, cp.o.Time)
+}
+
+// copySource decides what dst means for source, and copies.
+func (cp *copier) copySource(ctx context.Context, source, dst string) error {
+	if cp.o.Unpack {
+		done, err := cp.unpack(ctx, source, dst)
+		if done || err != nil {
+			return err
+		}
+	}
+	ensure := dst
+	if last := dst[strings.LastIndexByte(dst, '/')+1:]; last != "" && last != "." {
+		ensure, _ = split(relative(dst))
+	}
+	real, err := cp.resolve(ensure)
+	if err != nil {
+		return err
+	}
+	if _, err := cp.mkdirs(real); err != nil {
+		return err
+	}
+	if real, err = cp.resolve(dst); err != nil {
+		return err
+	}
+	from, err := resolve(cp.src.Lstat, cp.src.ReadLink, ".", source, cp.o.FollowSymlink)
+	if err != nil {
+		return err
+	}
+	info, err := cp.src.Lstat(from)
+	if err != nil {
+		return err
+	}
+	name := path.Base(absolute(relative(source)))
+	if strings.HasSuffix(source, "/.") {
+		name = "."
+	}
+	at, err := cp.destination(real, name, info)
+	if err != nil {
+		return err
+	}
+	return cp.copy(ctx, from, info, "", at, false, patternmatcher.MatchInfo{}, patternmatcher.MatchInfo{})
+}
+
+// destination returns where a source called name goes if the instruction says
+// dst, and makes the directory that it goes into.
+func (cp *copier) destination(dst, name string, info fs.FileInfo) (*target, error) {
+	existing, err := cp.view().Lstat(dst)
+	if err != nil && !isNotExist(err) {
+		return nil, err
+	}
+	contents := cp.o.DirContents && info.IsDir()
+	if existing != nil && (info.IsDir() && !contents || !info.IsDir() && existing.IsDir()) {
+		if name != "/" && name != "." {
+			dst = join(dst, name)
+		}
+	}
+	dir, last := split(dst)
+	if contents && existing == nil {
+		if _, err := cp.mkdirs(dst); err != nil {
+			return nil, err
+		}
+	}
+	parent, err := cp.mkdirs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if dst == "." {
+		return &target{path: ".", dir: cp.root}, nil
+	}
+	return &target{up: &target{path: dir, dir: parent}, name: last, path: dst}, nil
+}
+
+// at is what the destination has at t.
+func (cp *copier) existing(t *target) (child, error) {
+	if t.up == nil {
+		info, err := cp.view().Lstat(".")
+		return child{cp.root, info}, err
+	}
+	return cp.child(t.up.dir, t.up.path, t.name)
+}
+
+// copy copies the file at src, which is called rel below the source, to t. nested
+// says that it lies below the source: then it gives its metadata to a directory
+// that exists.
+func (cp *copier) copy(ctx context.Context, src string, info fs.FileInfo, rel string, t *target, nested bool, inc, exc patternmatcher.MatchInfo) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	included, excluded := true, false
+	if rel != "" {
+		var err error
+		if included, excluded, inc, exc, err = cp.selects(rel, inc, exc); err != nil {
+			return err
+		}
+	}
+	if !info.IsDir() {
+		if !included {
+			return nil
+		}
+		return cp.copyFile(src, info, t, nested)
+	}
+	if included {
+		if err := cp.copyDir(src, info, t, nested); err != nil {
+			return err
+		}
+	}
+	if excluded && !cp.exclude.Exclusions() {
+		return nil
+	}
+	cp.parents = append(cp.parents, &parent{src, info, t})
+	defer func() { cp.parents = cp.parents[:len(cp.parents)-1] }()
+
+	entries, err := cp.src.ReadDir(src)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		kidRel := e.Name()
+		if rel != "" {
+			kidRel = rel + "/" + kidRel
+		}
+		kid, err := e.Info()
+		if err != nil {
+			return err
+		}
+		to := &target{up: t, name: e.Name(), path: join(t.path, e.Name())}
+		if err := cp.copy(ctx, join(src, e.Name()), kid, kidRel, to, true, inc, exc); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// selects matches rel, given what its directory matched.
+func (cp *copier) selects(rel string, inc, exc patternmatcher.MatchInfo) (included, excluded bool, incOut, excOut patternmatcher.MatchInfo, err error) {
+	included = true
+	if cp.include != nil {
+		if included, incOut, err = cp.include.MatchesUsingParentResults(rel, inc); err != nil {
+			return false, false, incOut, excOut, err
+		}
+	}
+	if cp.exclude != nil {
+		if excluded, excOut, err = cp.exclude.MatchesUsingParentResults(rel, exc); err != nil {
+			return false, false, incOut, excOut, err
+		}
+	}
+	return included && !excluded, excluded, incOut, excOut, nil
+}
+
+// makeParents makes the directories that wait for a match below them. One that
+// exists takes the mode of the source if nested, as in fsutil; nothing else.
+func (cp *copier) makeParents(nested bool) error {
+	for _, p := range cp.parents {
+		if p.at.dir != nil {
+			continue
+		}
+		kid, err := cp.existing(p.at)
+		if err != nil {
+			return err
+		}
+		cp.required.seen(p.src)
+		switch {
+		case !kid.exists():
+			kid.node = &node{inode: cp.newInode(cp.meta(p.info))}
+			p.at.up.dir.set(p.at.name, kid.node)
+		case !kid.isDir():
+			return notDirectory(p.at)
+		}
+		p.at.dir = cp.enter(p.at.up.dir, kid, p.at.name)
+		if kid.exists() && nested {
+			meta := keep(kid.info)
+			meta.mode = p.info.Mode()
+			p.at.dir.inode = cp.newInode(meta)
+		}
+	}
+	return nil
+}
+
+// copyDir makes the directory t, or gives it the metadata of the source if it
+// exists and is nested.
+func (cp *copier) copyDir(src string, info fs.FileInfo, t *target, nested bool) error {
+	if err := cp.makeParents(nested); err != nil {
+		return err
+	}
+	cp.required.seen(src)
+	kid, err := cp.existing(t)
+	if err != nil {
+		return err
+	}
+	if kid.exists() && !kid.isDir() {
+		if !cp.o.AlwaysReplace {
+			return notDirectory(t)
+		}
+		kid = child{}
+	}
+	meta := cp.meta(info)
+	if !kid.exists() {
+		t.dir = &node{inode: cp.newInode(meta)}
+		t.up.dir.set(t.name, t.dir)
+		return nil
+	}
+	if t.dir == nil {
+		t.dir = cp.enter(t.up.dir, kid, t.name)
+	}
+	if nested {
+		merged := maps.Clone(statOf(kid.info).Xattrs)
+		if merged == nil {
+			merged = meta.xattrs
+		} else {
+			maps.Copy(merged, meta.xattrs)
+		}
+		meta.xattrs = merged
+		t.dir.inode = cp.newInode(meta)
+		return nil
+	}
+	// The destination itself keeps its metadata. fsutil sets its time to that
+	// of the source, to undo what making files in it did; here that matters
+	// only to a directory that is new in this layer.
+	if t.up != nil && t.dir.inode != nil && !t.dir.merged {
+		own := *t.dir.inode
+		own.mtime = meta.mtime
+		t.dir.inode = &own
+	}
+	return nil
+}
+
+func notDirectory(t *target) error {
+	return errdefs.ErrInvalidArgument.WithMessage("cannot copy to non-directory: " + absolute(t.path))
+}
+
+// copyFile makes anything but a directory.
+func (cp *copier) copyFile(src string, info fs.FileInfo, t *target, nested bool) error {
+	if err := cp.makeParents(nested); err != nil {
+		return err
+	}
+	cp.required.seen(src)
+	kid, err := cp.existing(t)
+	if err != nil {
+		return err
+	}
+	if kid.isDir() && !cp.o.AlwaysReplace {
+		return errdefs.ErrInvalidArgument.WithMessage("cannot replace to directory " + absolute(t.path) + " with file")
+	}
+	if t.up == nil {
+		return &fs.PathError{Op: "copy to", Path: "/", Err: syscall.EISDIR}
+	}
+	stat := statOf(info)
+	if info.Mode().IsRegular() && stat.Nlink > 1 {
+		if first := cp.links[stat.Ino]; first != nil {
+			first.addLink()
+			t.up.dir.set(t.name, &node{inode: first})
+			return nil
+		}
+	}
+	meta := cp.meta(info)
+	switch info.Mode().Type() {
+	case 0:
+		meta.size = info.Size()
+		meta.from, meta.at = origin(cp.src, src, info)
+	case fs.ModeSymlink:
+		if meta.target, err = cp.src.ReadLink(src); err != nil {
+			return err
+		}
+		meta.size = int64(len(meta.target))
+	case fs.ModeSocket:
+		meta.mode &^= fs.ModeSocket
+		meta.from, meta.at = section{strings.NewReader(""), 0, 0}, src
+	case fs.ModeNamedPipe:
+	case fs.ModeDevice, fs.ModeDevice | fs.ModeCharDevice:
+		if meta.rdev = stat.Rdev; meta.rdev == 0 && info.Mode()&fs.ModeCharDevice != 0 {
+			return errdefs.ErrInvalidArgument.WithMessage(absolute(src) + " is a device 0/0, which means a deleted file in a layer")
+		}
+	default:
+		return errdefs.ErrInvalidArgument.WithMessage(absolute(src) + " is of a type that a layer cannot hold: " + info.Mode().String())
+	}
+	made := cp.newInode(meta)
+	if info.Mode().IsRegular() && stat.Nlink > 1 {
+		cp.links[stat.Ino] = made
+	}
+	t.up.dir.set(t.name, &node{inode: made})
+	return nil
+}
+
+// meta is the metadata that a copy of info gets.
+func (cp *copier) meta(info fs.FileInfo) inode {
+	i := keep(info)
+	i.owner = ownerOr(cp.o.Owner, i.owner)
+	if cp.mode != nil && info.Mode().Type() != fs.ModeSymlink {
+		i.mode = cp.mode.apply(i.mode)
+	}
+	if cp.o.Time != nil {
+		i.mtime = *cp.o.Time
+	}
+	i.mtime = cp.stamp(i.mtime)
+	return i
+}
+
+// keep is the metadata of info unchanged.
+func keep(info fs.FileInfo) inode {
+	stat := statOf(info)
+	return inode{
+		mode: info.Mode(), owner: Owner{stat.UID, stat.GID},
+		mtime: info.ModTime(), xattrs: stat.Xattrs,
+	}
+}
