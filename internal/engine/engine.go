@@ -8,7 +8,6 @@
 package engine
 
 import (
-	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -128,7 +127,7 @@ func (e *Engine) Rootfs() (rootfs.Driver, string, error) {
 	}
 	d, why, err := rootfs.Choose(s, e.Config.Driver)
 	if err != nil {
-		return nil, "", fmt.Errorf("choose rootfs driver: %w", err)
+		return nil, "", err
 	}
 	e.driver, e.why = d, why
 	return d, why, nil

@@ -21,8 +21,9 @@ type idRange struct {
 
 // idMap is the map of a user or group id, and the program that may write it.
 type idMap struct {
-	ranges []idRange
-	helper string // "" for a map of one id, which needs none
+	ranges   []idRange
+	helper   string // "" for a map of one id, which needs none
+	unhelped bool   // ids are lent, but the helper is missing
 }
 
 // args are the arguments of newuidmap(1) and newgidmap(1).
@@ -52,7 +53,8 @@ func planIDMap(file, helper, name string, uid, id int) (idMap, error) {
 	}
 	path, err := exec.LookPath(helper)
 	if errors.Is(err, exec.ErrNotFound) {
-		return m, nil // nobody else may write the map: one id has to do
+		m.unhelped = true // nobody else may write the map: one id has to do
+		return m, nil
 	}
 	if err != nil {
 		return m, err
@@ -64,6 +66,27 @@ func planIDMap(file, helper, name string, uid, id int) (idMap, error) {
 		inside += s.Count
 	}
 	return m, nil
+}
+
+// LentIDs returns how many ids beside their own the calling user has in a user
+// namespace, and if there are none, why: images whose files have several
+// owners need them.
+func LentIDs() (count int64, why string, err error) {
+	uids, gids, err := planIDMaps()
+	if err != nil {
+		return 0, "", fmt.Errorf("count subordinate ids: %w", err)
+	}
+	if uids.helper == "" || gids.helper == "" {
+		why = "/etc/subuid or /etc/subgid lend none (usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER)"
+		if uids.unhelped || gids.unhelped {
+			why = "newuidmap and newgidmap are missing (Debian: apt-get install uidmap)"
+		}
+		return 0, why, nil
+	}
+	for _, r := range uids.ranges[1:] {
+		count += r.count
+	}
+	return count, "", nil
 }
 
 // MappedIDs returns how many user ids the user namespace of the process has.

@@ -5,6 +5,7 @@ package sys
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -85,6 +87,35 @@ func TestPrivateMountsReturnAfterGoexit(t *testing.T) {
 	err := PrivateMounts(func() error { runtime.Goexit(); return nil })
 	if err == nil {
 		t.Error("no error from a function that ended its goroutine")
+	}
+}
+
+func TestPrivateMountsNeverTakeTheFirstThread(t *testing.T) {
+	needMounts(t)
+	before, err := os.Readlink("/proc/self/ns/mnt") // that of the first thread
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 200 {
+		wg.Go(func() {
+			err := PrivateMounts(func() error {
+				if now, err := os.Readlink("/proc/thread-self/ns/mnt"); err != nil || now == before {
+					return fmt.Errorf("not a namespace of its own: %s, %v", now, err)
+				}
+				if unix.Gettid() == unix.Getpid() {
+					return errors.New("on the first thread")
+				}
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if after, err := os.Readlink("/proc/self/ns/mnt"); err != nil || after != before {
+		t.Errorf("the process moved from %s to %s, %v", before, after, err)
 	}
 }
 

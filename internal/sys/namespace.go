@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PrivateMounts runs f on a thread that has a mount namespace of its own: a copy of
-// the caller's, from which nothing gets back. Mounts that f makes are seen
-// by f and by the processes that f starts, and by nobody else; the last of them
-// to end takes the mounts with it, however it ends. f's other goroutines run
-// in the namespace of the process.
+// PrivateMounts runs f on a thread that has a mount namespace of its own: a
+// copy of that of the process, from which nothing gets back. Mounts that f
+// makes are seen by f and by the processes that f starts, and by nobody else;
+// the last of them to end takes the mounts with it, however it ends.
+// Goroutines that f starts run in the namespace of the process.
 //
 // The thread ends with f. A child that f started with Pdeathsig gets its
 // signal then: f has to wait for such a child.
