@@ -9,7 +9,9 @@ import (
 // addCommands puts every command into its group. A command that Docker has
 // under two names (`images` and `image ls`) is made twice.
 func addCommands(root *cobra.Command, e *engine.Engine) {
-	root.AddCommand(grouped(common)...)
+	root.AddCommand(grouped(common,
+		buildCommand(e),
+	)...)
 	root.AddCommand(grouped(management)...)
 	root.AddCommand(grouped(other,
 		infoCommand(e),

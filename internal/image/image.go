@@ -190,8 +190,7 @@ func (i *Images) open(desc ocispec.Descriptor, platform *ocispec.Platform) (*Ima
 	if doc.index == nil {
 		img, err := i.openManifest(desc, doc)
 		if err == nil && platform != nil && !serves(img.Config.Platform, *platform) {
-			return nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("the image's platform is %s, not %s",
-				platforms.Format(img.Config.Platform), platforms.Format(*platform)))
+			return nil, &otherPlatform{img.Config.Platform, *platform}
 		}
 		return img, err
 	}

@@ -2,11 +2,15 @@ package image
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"io"
 
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/shaleproject/shale/internal/layer"
+	"github.com/shaleproject/shale/internal/store"
 )
 
 // ImportOptions says what becomes of an imported file system.
@@ -17,12 +21,62 @@ type ImportOptions struct {
 	Platform *ocispec.Platform
 }
 
-// Import makes an image of one layer from a tar, which may be compressed.
+// Import makes an image of one layer from a tar, which may be compressed, and
+// returns its id. The layer is the tar as it is.
 func (i *Images) Import(ctx context.Context, r io.Reader, o ImportOptions) (digest.Digest, error) {
-	return "", errdefs.ErrNotImplemented
+	now := i.Now().UTC()
+	config := Config{Image: ocispec.Image{
+		Created:  &now,
+		Platform: i.platform(o.Platform),
+		RootFS:   ocispec.RootFS{Type: "layers"},
+		History:  []ocispec.History{{Created: &now, Comment: o.Message}},
+	}}
+	if err := Change(&config, o.Changes); err != nil {
+		return "", fmt.Errorf("import: %w", err)
+	}
+	var names []string
+	if o.Name != "" {
+		if _, err := ParseName(o.Name); err != nil {
+			return "", fmt.Errorf("import: %w", err)
+		}
+		names = []string{o.Name}
+	}
+	lease, err := i.Store.Lease(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer lease.Close()
+	diffID, err := i.importLayer(ctx, lease, r)
+	if err != nil {
+		return "", fmt.Errorf("import: %w", err)
+	}
+	config.RootFS.DiffIDs = []digest.Digest{diffID}
+	raw, err := json.Marshal(config)
+	if err != nil {
+		return "", err
+	}
+	img, err := i.Write(ctx, lease, raw, config.RootFS.DiffIDs, names)
+	if err != nil {
+		return "", fmt.Errorf("import: %w", err)
+	}
+	return img.ConfigDigest, nil
 }
 
-// Change applies Dockerfile instructions to a config: CMD, ENTRYPOINT, ENV,
-// EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME and
-// WORKDIR, as `docker import -c` and `docker commit -c` take them.
-func Change(c *Config, changes []string) error { return errdefs.ErrNotImplemented }
+// importLayer takes in a layer that nobody knows the digest of.
+func (i *Images) importLayer(ctx context.Context, l *store.Lease, r io.Reader) (digest.Digest, error) {
+	tar, _, err := layer.Decompress(cancelable{ctx, r})
+	if err != nil {
+		return "", err
+	}
+	defer tar.Close()
+	in, err := i.Store.IngestLayer(l)
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	if _, err := io.Copy(in, tar); err != nil {
+		return "", err
+	}
+	diffID, _, err := in.Commit(ctx, "")
+	return diffID, err
+}

@@ -76,3 +76,13 @@ func serves(have, want ocispec.Platform) bool {
 	}
 	return platforms.Only(want).Match(platforms.Normalize(have))
 }
+
+// otherPlatform is the error for an image that is there, but not for the
+// platform that was asked for.
+type otherPlatform struct{ have, want ocispec.Platform }
+
+func (e *otherPlatform) Error() string {
+	return fmt.Sprintf("the image's platform is %s, not %s", platforms.Format(e.have), platforms.Format(e.want))
+}
+
+func (e *otherPlatform) Unwrap() error { return errdefs.ErrNotFound }

@@ -2,12 +2,21 @@ package image
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 
+	"cuelabs.dev/go/oci/ociregistry"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/shaleproject/shale/internal/layer"
 	"github.com/shaleproject/shale/internal/progress"
+	"github.com/shaleproject/shale/internal/store"
 )
 
 // PushOptions says how Push sends.
@@ -23,16 +32,294 @@ type PushOptions struct {
 	// Parallel is how many layers are sent at once; 0 means 3.
 	Parallel int
 
+	// Progress takes Docker's words: layer by layer, then the digest.
 	Progress progress.Sink
 }
 
 // Push sends the image called name to its registry and returns what the
-// registry now holds under that name.
+// registry now holds under that name. The digest is remembered as a ref
+// "repo@sha256:…".
+//
+// Layers that the registry has are not sent. The manifest of a pulled image
+// is sent byte for byte as long as each of its compressed layers can be had;
+// otherwise, and for images made here, layers are compressed and a manifest is
+// written. Compressing the same layer always gives the same bytes.
 func (i *Images) Push(ctx context.Context, name string, o PushOptions) (ocispec.Descriptor, error) {
-	return ocispec.Descriptor{}, errdefs.ErrNotImplemented
+	named, err := ParseName(name)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	tagged, ok := named.(reference.NamedTagged)
+	if !ok {
+		return ocispec.Descriptor{}, malformed("push %s: a digest can't be pushed to, a tag can", name)
+	}
+	desc, err := i.push(ctx, tagged, o)
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("push %s: %w", reference.FamiliarString(named), err)
+	}
+	return desc, nil
 }
 
 // PushAll sends every tag of a repository.
 func (i *Images) PushAll(ctx context.Context, repository string, o PushOptions) ([]ocispec.Descriptor, error) {
-	return nil, errdefs.ErrNotImplemented
+	named, err := parseRepository(repository)
+	if err != nil {
+		return nil, err
+	}
+	refs, err := i.Store.Refs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []ocispec.Descriptor
+	for _, r := range refs {
+		if repo, tag, _ := splitRef(r.Name); repo != named.Name() || tag == "" {
+			continue
+		}
+		desc, err := i.Push(ctx, r.Name, o)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, desc)
+	}
+	if len(all) == 0 {
+		return nil, noSuchImage(reference.FamiliarName(named))
+	}
+	return all, nil
 }
+
+// pushing is one Push on its way.
+type pushing struct {
+	images *Images
+	lease  *store.Lease
+	dst    ociregistry.Interface
+	host   string
+	repo   string // as the registry calls it
+	source string // "host/repo", for the notes
+	o      PushOptions
+
+	// origins are the repositories that the image was pulled from or pushed
+	// to as it is. If there are none it was made here, or loaded.
+	origins []string
+}
+
+func (i *Images) push(ctx context.Context, named reference.NamedTagged, o PushOptions) (ocispec.Descriptor, error) {
+	lease, err := i.Store.Lease(ctx)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	defer lease.Close()
+	target, err := i.resolve(ctx, named)
+	if errdefs.IsNotFound(err) {
+		return ocispec.Descriptor{}, noSuchImage(reference.FamiliarString(named))
+	}
+	if err == nil {
+		err = lease.Hold(target.Digest)
+	}
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	host, repo := endpoint(named)
+	dst, err := i.Registries(host)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if o.Compression == layer.None {
+		o.Compression = layer.Gzip
+	}
+	p := &pushing{images: i, lease: lease, dst: dst, host: host, repo: repo, source: named.Name(), o: o}
+	if p.origins, err = i.origins(ctx, target); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	o.Progress.Emit(progress.Event{Message: fmt.Sprintf("The push refers to repository [%s]", named.Name())})
+
+	doc, err := p.send(ctx, target)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if _, err := dst.PushManifest(ctx, repo, named.Tag(), doc.raw, doc.desc.MediaType); err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("manifest: %w", err)
+	}
+	if err := p.record(ctx, named, doc); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	o.Progress.Emit(progress.Event{Message: fmt.Sprintf("%s: digest: %s size: %d", named.Tag(), doc.desc.Digest, doc.desc.Size)})
+	return doc.desc, nil
+}
+
+// origins returns the repositories that are known to have target.
+func (i *Images) origins(ctx context.Context, target ocispec.Descriptor) ([]string, error) {
+	refs, err := i.Store.Refs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var origins []string
+	for _, r := range refs {
+		if repo, _, d := splitRef(r.Name); repo != "" && d == target.Digest && r.Descriptor.Digest == d {
+			origins = append(origins, repo)
+		}
+	}
+	return origins, nil
+}
+
+// record remembers under which digest the registry has the image.
+func (p *pushing) record(ctx context.Context, named reference.Named, doc document) error {
+	if _, err := p.images.Store.Put(ctx, p.lease, doc.raw); err != nil {
+		return err
+	}
+	byDigest, err := reference.WithDigest(reference.TrimNamed(named), doc.desc.Digest)
+	if err != nil {
+		return err
+	}
+	return p.images.name(ctx, byDigest.String(), doc.desc)
+}
+
+// send makes the registry have all that target refers to, and returns the
+// manifest or index that is to be put under the tag.
+func (p *pushing) send(ctx context.Context, target ocispec.Descriptor) (document, error) {
+	doc, err := p.images.document(target)
+	if err != nil {
+		return document{}, err
+	}
+	if doc.index != nil && p.o.Platform == nil && p.images.whole(doc.index) {
+		return p.sendIndex(ctx, doc)
+	}
+	img, err := p.images.open(target, p.o.Platform)
+	if err != nil {
+		return document{}, err
+	}
+	if doc.index != nil && p.o.Platform == nil {
+		p.o.Progress.Emit(progress.Event{Message: "Not all platforms of the image are in the store: only " +
+			platforms.Format(img.Config.Platform) + " is pushed"})
+	}
+	return p.sendImage(ctx, img)
+}
+
+// whole says whether all images of an index are in the store.
+func (i *Images) whole(index *ocispec.Index) bool {
+	for _, m := range index.Manifests {
+		doc, err := i.document(m)
+		if err != nil || doc.manifest == nil {
+			return false
+		}
+		img, err := i.openManifest(m, doc)
+		if err != nil {
+			return false
+		}
+		for _, d := range img.DiffIDs {
+			if _, err := i.Store.Stat(d); err != nil {
+				return false
+			}
+		}
+	}
+	return len(index.Manifests) > 0
+}
+
+// sendIndex sends every image of an index. If one of them had to be written
+// anew, so is the index.
+func (p *pushing) sendIndex(ctx context.Context, doc document) (document, error) {
+	index := *doc.index
+	index.Manifests = nil
+	changed := false
+	for _, m := range doc.index.Manifests {
+		img, err := p.images.open(m, nil)
+		if err != nil {
+			return document{}, err
+		}
+		sent, err := p.sendImage(ctx, img)
+		if err != nil {
+			return document{}, err
+		}
+		if _, err := p.dst.PushManifest(ctx, p.repo, "", sent.raw, sent.desc.MediaType); err != nil {
+			return document{}, fmt.Errorf("manifest: %w", err)
+		}
+		if _, err := p.images.Store.Put(ctx, p.lease, sent.raw); err != nil {
+			return document{}, err
+		}
+		if sent.desc.Digest != m.Digest {
+			changed = true
+			m.MediaType, m.Digest, m.Size = sent.desc.MediaType, sent.desc.Digest, sent.desc.Size
+		}
+		index.Manifests = append(index.Manifests, m)
+	}
+	if !changed {
+		return doc, nil
+	}
+	index.MediaType = ocispec.MediaTypeImageIndex
+	data, err := json.Marshal(index)
+	if err != nil {
+		return document{}, err
+	}
+	return parseDocument(describe(index.MediaType, data), data)
+}
+
+// sendImage sends layers and config of an image and returns its manifest.
+func (p *pushing) sendImage(ctx context.Context, img *Image) (document, error) {
+	layers := make([]ocispec.Descriptor, len(img.DiffIDs))
+	group, sending := errgroup.WithContext(ctx)
+	group.SetLimit(parallel(p.o.Parallel))
+	for n, l := range img.manifest.Layers {
+		p.o.Progress.Emit(progress.Event{ID: short(img.DiffIDs[n]), Action: "Preparing"})
+		group.Go(func() error {
+			sent, err := p.layer(sending, l, img.DiffIDs[n])
+			if err != nil {
+				return fmt.Errorf("layer %s: %w", short(img.DiffIDs[n]), err)
+			}
+			layers[n] = sent
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return document{}, err
+	}
+	if err := p.config(ctx, img); err != nil {
+		return document{}, fmt.Errorf("config: %w", err)
+	}
+	return p.manifest(img, layers)
+}
+
+func (p *pushing) config(ctx context.Context, img *Image) error {
+	desc := describe(ocispec.MediaTypeImageConfig, img.RawConfig)
+	if p.has(ctx, desc) {
+		return nil
+	}
+	_, err := p.dst.PushBlob(ctx, p.repo, desc, rewindable(img.RawConfig))
+	return err
+}
+
+// manifest returns the manifest of img with layers as the registry has them:
+// the very one that img came with, if it says so.
+func (p *pushing) manifest(img *Image, layers []ocispec.Descriptor) (document, error) {
+	same := true
+	for n, l := range img.manifest.Layers {
+		same = same && l.Digest == layers[n].Digest
+	}
+	if same {
+		return p.images.document(img.Manifest)
+	}
+	if len(p.origins) > 0 {
+		p.o.Progress.Emit(progress.Event{Message: fmt.Sprintf(
+			"The compressed layers of %s are no longer to be had: pushing layers compressed anew, under another digest", short(img.Manifest.Digest))})
+	}
+	config := img.manifest.Config
+	config.MediaType = ocispec.MediaTypeImageConfig
+	data, err := json.Marshal(ocispec.Manifest{
+		Versioned:   specs.Versioned{SchemaVersion: 2},
+		MediaType:   ocispec.MediaTypeImageManifest,
+		Config:      config,
+		Layers:      layers,
+		Annotations: img.manifest.Annotations,
+	})
+	if err != nil {
+		return document{}, err
+	}
+	return parseDocument(describe(ocispec.MediaTypeImageManifest, data), data)
+}
+
+// has asks the registry for a blob. If it can't say, it is taken not to have
+// it: the upload will tell.
+func (p *pushing) has(ctx context.Context, desc ocispec.Descriptor) bool {
+	got, err := p.dst.ResolveBlob(ctx, p.repo, desc.Digest)
+	return err == nil && (got.Size == desc.Size || got.Size == 0)
+}
+
+var errUnavailable = errors.New("compressed layer is not to be had")

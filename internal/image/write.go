@@ -56,27 +56,7 @@ func (i *Images) nameless(ctx context.Context, desc ocispec.Descriptor) error {
 
 // writeManifest stores config and a manifest over the uncompressed layers.
 func (i *Images) writeManifest(ctx context.Context, l *store.Lease, config []byte, layers []digest.Digest) (ocispec.Descriptor, error) {
-	m := ocispec.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2},
-		MediaType: ocispec.MediaTypeImageManifest,
-		Config:    describe(ocispec.MediaTypeImageConfig, config),
-		Layers:    make([]ocispec.Descriptor, 0, len(layers)),
-	}
-	parsed, err := parseConfig(m.Config, config, len(layers))
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	if !slices.Equal(parsed.RootFS.DiffIDs, layers) {
-		return ocispec.Descriptor{}, malformed("config %s names other layers than it is written with", m.Config.Digest)
-	}
-	for _, d := range layers {
-		size, err := i.Store.Stat(d)
-		if err != nil {
-			return ocispec.Descriptor{}, fmt.Errorf("layer %s: %w", short(d), err)
-		}
-		m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: d, Size: size})
-	}
-	data, err := json.Marshal(m)
+	desc, data, err := i.manifestOf(config, layers)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -85,7 +65,33 @@ func (i *Images) writeManifest(ctx context.Context, l *store.Lease, config []byt
 			return ocispec.Descriptor{}, err
 		}
 	}
-	return describe(ocispec.MediaTypeImageManifest, data), nil
+	return desc, nil
+}
+
+// manifestOf makes a manifest of config and the uncompressed layers.
+func (i *Images) manifestOf(config []byte, layers []digest.Digest) (ocispec.Descriptor, []byte, error) {
+	m := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: ocispec.MediaTypeImageManifest,
+		Config:    describe(ocispec.MediaTypeImageConfig, config),
+		Layers:    make([]ocispec.Descriptor, 0, len(layers)),
+	}
+	parsed, err := parseConfig(m.Config, config, len(layers))
+	if err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	if !slices.Equal(parsed.RootFS.DiffIDs, layers) {
+		return ocispec.Descriptor{}, nil, malformed("config %s names other layers than it is written with", m.Config.Digest)
+	}
+	for _, d := range layers {
+		size, err := i.Store.Stat(d)
+		if err != nil {
+			return ocispec.Descriptor{}, nil, fmt.Errorf("layer %s: %w", short(d), err)
+		}
+		m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: d, Size: size})
+	}
+	data, err := json.Marshal(m)
+	return describe(ocispec.MediaTypeImageManifest, data), data, err
 }
 
 func describe(mediaType string, data []byte) ocispec.Descriptor {

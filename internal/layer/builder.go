@@ -23,6 +23,7 @@ type node struct {
 type inode struct {
 	mode     uint16 // type and permissions, as in stat(2)
 	opaque   bool
+	veils    bool // a directory that holds whiteouts
 	tail     bool // the last part of a block of data stands behind the inode
 	links    uint32
 	uid, gid uint32

@@ -2,9 +2,7 @@ package layer
 
 import (
 	"fmt"
-	"io"
 
-	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -49,22 +47,4 @@ func (c Compression) MediaType() string {
 		return ocispec.MediaTypeImageLayerZstd
 	}
 	return ""
-}
-
-// Decompress returns what r holds without its compression, which is found by
-// content, never by name. The caller closes the result; r stays open.
-//
-// Memory is bounded whatever the stream asks for: windows over 128 MiB are
-// refused. How much comes out is for the caller to limit.
-func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
-	return nil, None, fmt.Errorf("decompress: %w", errdefs.ErrNotImplemented)
-}
-
-// Compress returns a writer that puts what it is given into w in form c. A
-// level of 0 is the default of c. Closing it ends the stream and leaves w open.
-//
-// The same input gives the same bytes, however many threads there are and in
-// whatever pieces the input comes.
-func Compress(w io.Writer, c Compression, level int) (io.WriteCloser, error) {
-	return nil, fmt.Errorf("compress: %w", errdefs.ErrNotImplemented)
 }

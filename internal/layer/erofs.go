@@ -43,10 +43,15 @@ const (
 	nullBlock = 1<<32 - 1 // a hole
 
 	// maxXattrs is the space for attributes of an inode, without the header
-	// and what marks an opaque directory.
+	// and what marks an opaque directory and one that holds whiteouts.
 	maxXattrs = 4*(1<<16-2) - 64
 
 	opaqueXattr = "trusted.overlay.opaque"
+
+	// originXattr, without a value, makes overlayfs look for whiteouts in a
+	// directory that it merges with no other. Else it lists them there as
+	// files that can't be opened.
+	originXattr = "trusted.overlay.origin"
 )
 
 // volume is in the super block of each index. The number changes with the

@@ -83,6 +83,7 @@ func (l *layout) sort(dir uint32) {
 				l.whiteout = l.inodes.add(inode{mode: typeChar})
 			}
 			n.inode = l.whiteout
+			l.inode(dir).veils = true
 		case n.whiteout && l.inode(id).mode&typeMask == typeDir:
 			l.inode(id).opaque = true
 		}
@@ -139,9 +140,12 @@ func (l *layout) dirSize(dir uint32) int64 {
 
 // xattrsOf returns the attributes of an inode as they stand in the image.
 func (l *layout) xattrsOf(in *inode) []byte {
-	set := l.text.at(in.xattrs)
+	set := slices.Clip(l.text.at(in.xattrs))
 	if in.opaque {
-		return appendXattr(slices.Clip(set), opaqueXattr, "y")
+		set = appendXattr(set, opaqueXattr, "y")
+	}
+	if in.veils {
+		set = appendXattr(set, originXattr, "")
 	}
 	return set
 }

@@ -16,12 +16,9 @@ package rootfs
 
 import (
 	"context"
-	"fmt"
 
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/shaleproject/shale/internal/store"
 	"github.com/shaleproject/shale/internal/sys"
 )
 
@@ -46,15 +43,4 @@ type Driver interface {
 	// [errdefs.ErrFailedPrecondition] while layer is being made or used by
 	// another process.
 	Forget(ctx context.Context, layer digest.Digest) error
-}
-
-// Choose returns the driver called want, or if want is empty the first of
-// erofs and overlay that works on this machine, for this user, on the file
-// system of s. The reason is one sentence for people.
-//
-// What works is found out with a real mount, once for each kernel, user
-// and file system; the answer is kept in s. If nothing works, the error is an
-// [errdefs.ErrFailedPrecondition] that says what to do.
-func Choose(s *store.Store, want string) (d Driver, reason string, err error) {
-	return nil, "", fmt.Errorf("choose rootfs driver: %w", errdefs.ErrNotImplemented)
 }

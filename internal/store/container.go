@@ -119,6 +119,10 @@ func (s *Store) RemoveContainer(id string) error {
 		err = errdefs.ErrNotFound
 	}
 	if err == nil {
+		// Before the collector can take away what the container held.
+		err = sys.SyncDir(dir)
+	}
+	if err == nil {
 		err = removeTree(dir)
 	}
 	if err != nil {

@@ -141,13 +141,13 @@ func (c *closure) image(doc *document) error {
 	}
 	for i, l := range doc.Layers {
 		err := c.store.present(l.Digest, l.Size)
-		if err != nil && i < len(diffIDs) {
+		if errdefs.IsNotFound(err) && i < len(diffIDs) {
 			if c.store.present(diffIDs[i], -1) == nil {
 				continue
 			}
 			err = fmt.Errorf("%w, nor is its tar %s", err, diffIDs[i])
 		}
-		if err != nil && !foreign(l) {
+		if err != nil && !(errdefs.IsNotFound(err) && foreign(l)) {
 			return fmt.Errorf("layer %d: %w", i+1, err)
 		}
 	}

@@ -88,28 +88,37 @@ func (in *LayerIngest) Close() error {
 // writeIndex puts the finished index of d in its place. The index comes before
 // the tar, so that a layer that is there has one.
 func (s *Store) writeIndex(l *Lease, d digest.Digest, x *layer.Indexer) error {
-	f, err := l.tempFile()
+	path, err := finishIndex(l, x)
 	if err != nil {
-		return fmt.Errorf("write index: %w", err)
+		return err
 	}
-	_, err = x.Finish(f)
-	if err == nil {
-		// The index could be made again, but the kernel mounts it: a half
-		// one must not be mistaken for a whole one.
-		err = sys.Datasync(f)
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = l.Keep(d)
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), s.derived(indexDir, d))
+	if err = l.Keep(d); err == nil {
+		err = os.Rename(path, s.derived(indexDir, d))
 	}
 	if err != nil {
-		os.Remove(f.Name())
+		os.Remove(path)
 		return fmt.Errorf("write index: %w", err)
 	}
 	return nil
+}
+
+// finishIndex writes an index to a temporary file, durably: it could be made
+// again, but the kernel mounts it, and a half one must not pass for a whole
+// one.
+func finishIndex(l *Lease, x *layer.Indexer) (path string, err error) {
+	f, err := l.tempFile()
+	if err != nil {
+		return "", fmt.Errorf("write index: %w", err)
+	}
+	_, err = x.Finish(f)
+	if err == nil {
+		err = sys.Datasync(f)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(f.Name())
+		return "", err
+	}
+	return f.Name(), nil
 }
 
 // Layer is a layer of the store as a file system, read without a mount.
@@ -118,69 +127,71 @@ type Layer struct {
 	tar, index *os.File
 }
 
-// Layer opens the layer whose DiffID is d. A missing or unreadable index is
-// made again first. The caller closes it.
+// Layer opens the layer whose DiffID is d. An index that is missing, damaged
+// or made by another version is made again first. The caller closes it.
 func (s *Store) Layer(d digest.Digest) (*Layer, error) {
-	ctx := context.Background()
-	path, err := s.Index(ctx, d)
-	if err != nil {
+	l, err := s.openLayer(d)
+	if err == nil {
+		return l, nil
+	}
+	if _, err := s.Index(context.Background(), d); err != nil {
 		return nil, err
 	}
-	l, err := s.openLayer(d, path)
-	if err == nil || errdefs.IsNotFound(err) {
-		return l, err
-	}
-	if err := s.rebuildIndex(ctx, d); err != nil {
-		return nil, err
-	}
-	return s.openLayer(d, path)
+	return s.openLayer(d)
 }
 
-func (s *Store) openLayer(d digest.Digest, path string) (*Layer, error) {
+func (s *Store) openLayer(d digest.Digest) (*Layer, error) {
 	blob, err := s.Blob(d)
 	if err != nil {
 		return nil, err
 	}
-	index, err := os.Open(path)
+	fsys, index, err := s.openIndex(d, blob)
 	if err != nil {
 		blob.Close()
 		return nil, fmt.Errorf("open layer %s: %w", d, err)
 	}
-	l := &Layer{tar: blob.file, index: index}
-	info, err := index.Stat()
+	return &Layer{FS: fsys, tar: blob.file, index: index}, nil
+}
+
+// openIndex opens the index of d, if it is one that this shale can read.
+func (s *Store) openIndex(d digest.Digest, tar io.ReaderAt) (*layer.FS, *os.File, error) {
+	f, err := os.Open(s.derived(indexDir, d))
+	if err != nil {
+		return nil, nil, err
+	}
+	var fsys *layer.FS
+	info, err := f.Stat()
 	if err == nil {
-		l.FS, err = layer.Open(index, info.Size(), blob.file)
+		fsys, err = layer.Open(f, info.Size(), tar)
 	}
 	if err != nil {
-		l.Close()
-		return nil, fmt.Errorf("open layer %s: %w", d, err)
+		f.Close()
+		return nil, nil, err
 	}
-	return l, nil
+	return fsys, f, nil
 }
 
 // Close closes the files behind l.
 func (l *Layer) Close() error { return errors.Join(l.tar.Close(), l.index.Close()) }
 
-// Index returns the path of the index of layer d for mount(2), and makes it if
-// it is missing.
+// Index returns the path of the index of layer d for mount(2). One that is
+// missing, damaged or made by another version is made again.
 func (s *Store) Index(ctx context.Context, d digest.Digest) (string, error) {
 	if _, err := s.Stat(d); err != nil {
 		return "", err
 	}
 	path := s.derived(indexDir, d)
-	info, err := os.Stat(path)
-	if err == nil && info.Size() > 0 {
-		return path, nil
+	_, f, err := s.openIndex(d, nil)
+	switch {
+	case err == nil:
+		return path, f.Close()
+	case errors.Is(err, fs.ErrNotExist), errdefs.IsFailedPrecondition(err), errdefs.IsDataLoss(err):
+		return path, s.rebuildIndex(ctx, d)
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("index layer %s: %w", d, err)
-	}
-	return path, s.rebuildIndex(ctx, d)
+	return "", fmt.Errorf("index layer %s: %w", d, err)
 }
 
-// rebuildIndex makes the index of d from its content. The kernel trusts an
-// index, so none is made from content that isn't what its name says: that is
-// an [errdefs.ErrDataLoss].
+// rebuildIndex makes the index of d from its content.
 func (s *Store) rebuildIndex(ctx context.Context, d digest.Digest) error {
 	l, err := s.Lease(ctx)
 	if err != nil {
@@ -190,18 +201,32 @@ func (s *Store) rebuildIndex(ctx context.Context, d digest.Digest) error {
 	if err := l.Hold(d); err != nil {
 		return err
 	}
+	path, err := s.freshIndex(ctx, l, d)
+	if err != nil {
+		return fmt.Errorf("index layer %s: %w", d, err)
+	}
+	target := s.derived(indexDir, d)
+	if err := os.Rename(path, target); err != nil {
+		os.Remove(path)
+		return fmt.Errorf("index layer %s: %w", d, err)
+	}
+	return sys.SyncDir(filepath.Dir(target))
+}
+
+// freshIndex makes an index of d in a temporary file. The kernel trusts an
+// index, so none is made from content that isn't what its name says: that is
+// an [errdefs.ErrDataLoss].
+func (s *Store) freshIndex(ctx context.Context, l *Lease, d digest.Digest) (path string, err error) {
 	x := layer.NewIndexer(s.path(tmpDir))
 	defer x.Close()
 	if err := s.feed(ctx, d, x); err != nil {
-		return fmt.Errorf("index layer %s: %w", d, err)
+		return "", err
 	}
-	if err := s.writeIndex(l, d, x); err != nil {
-		return fmt.Errorf("index layer %s: %w", d, err)
-	}
-	return sys.SyncDir(filepath.Dir(s.derived(indexDir, d)))
+	return finishIndex(l, x)
 }
 
-// feed streams the content of d to w and verifies it on the way.
+// feed verifies the content of d, and streams it to w on the way; w may be
+// nil. Content with another digest is an [errdefs.ErrDataLoss].
 func (s *Store) feed(ctx context.Context, d digest.Digest, w io.Writer) error {
 	blob, err := s.Blob(d)
 	if err != nil {
@@ -213,16 +238,26 @@ func (s *Store) feed(ctx context.Context, d digest.Digest, w io.Writer) error {
 		return err
 	}
 	h := a.new()
-	pipe := newPipeline(
-		func(p []byte) error { _, err := h.Write(p); return err },
-		func(p []byte) error { _, err := w.Write(p); return err },
-	)
+	var rejected error
+	consumers := []func([]byte) error{func(p []byte) error { _, err := h.Write(p); return err }}
+	if w != nil {
+		// Whether the content is right comes before what w thinks of it.
+		consumers = append(consumers, func(p []byte) error {
+			if rejected == nil {
+				_, rejected = w.Write(p)
+			}
+			return nil
+		})
+	}
+	pipe := newPipeline(consumers...)
 	_, err = pipe.ReadFrom(contextReader{ctx, blob})
-	stopped := pipe.stop()
-	if got := digest.NewDigestFromBytes(digest.Algorithm(a.name), h.Sum(nil)); err == nil && got != d {
+	if err = errors.Join(err, pipe.stop()); err != nil {
+		return err
+	}
+	if got := digest.NewDigestFromBytes(digest.Algorithm(a.name), h.Sum(nil)); got != d {
 		return fmt.Errorf("content has digest %s: %w", got, errdefs.ErrDataLoss)
 	}
-	return errors.Join(err, stopped)
+	return rejected
 }
 
 // contextReader is r until ctx ends.

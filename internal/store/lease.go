@@ -46,7 +46,7 @@ func (s *Store) Lease(ctx context.Context) (*Lease, error) {
 		if l.list, err = createFile(path, 0o600); err != nil {
 			return err
 		}
-		if l.lock, err = sys.TryLock(path, sys.Exclusive); err != nil {
+		if l.lock, err = sys.Lock(path, sys.Exclusive); err != nil {
 			l.list.Close()
 			os.Remove(path)
 		}

@@ -29,6 +29,9 @@ type Mount struct {
 	Data string `json:"data,omitempty"`
 	// Layers are the lower directories of an overlay, lowest first.
 	Layers []string `json:"layers,omitempty"`
+	// Files are what a new tmpfs begins with. They are not part of the JSON:
+	// they may be secrets.
+	Files []File `json:"-"`
 }
 
 // Flags of a [Mount], as mount(2) numbers them.
@@ -174,7 +177,15 @@ func (m Mount) create(a unix.MountAttr) (int, error) {
 	if m.Flags&ReadOnly != 0 {
 		fs.flag("ro")
 	}
-	return fs.mount(a)
+	fd, err := fs.mount(a)
+	if err != nil || len(m.Files) == 0 {
+		return fd, err
+	}
+	if err := fill(fd, m.Files); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 // makeTarget makes Target if it is missing: what kind it has to be, the root of

@@ -44,7 +44,8 @@ const gateFD = 3
 // SIGKILL when the caller dies; processes that the child leaves behind live on.
 //
 // Where the machine forbids user namespaces the error is an
-// [errdefs.ErrPermissionDenied] that names what forbids them.
+// [errdefs.ErrPermissionDenied] that names what forbids them; where it can't
+// make them or map the ids, an [errdefs.ErrFailedPrecondition].
 func ReexecInUserNamespace(ctx context.Context, args []string) (exit int, err error) {
 	const attempt = "start in a user namespace: %w"
 	if why := userNamespacesForbidden(); why != nil {
@@ -140,7 +141,8 @@ func runMapper(m idMap, pid int) error {
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %s: %w", strings.Join(cmd.Args, " "), strings.TrimSpace(said.String()), err)
+		err = fmt.Errorf("%s: %s: %w", strings.Join(cmd.Args, " "), strings.TrimSpace(said.String()), err)
+		return fault{err, errdefs.ErrFailedPrecondition}
 	}
 	return nil
 }
@@ -202,7 +204,7 @@ func explainUserNamespace(err error) error {
 	case errors.Is(err, unix.ENOSPC):
 		return fault{fmt.Errorf("too many or too deep user namespaces (user.max_user_namespaces): %w", err), errdefs.ErrPermissionDenied}
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
-		return fault{fmt.Errorf("this kernel has no user namespaces: %w", err), errdefs.ErrNotImplemented}
+		return fault{fmt.Errorf("this kernel has no user namespaces: %w", err), errdefs.ErrFailedPrecondition}
 	case errors.Is(err, unix.EPERM):
 		return fault{fmt.Errorf("user namespaces are forbidden, perhaps by the container or seccomp filter around: %w", err), errdefs.ErrPermissionDenied}
 	}

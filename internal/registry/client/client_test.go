@@ -20,6 +20,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/shaleproject/shale/internal/registry/server"
 )
 
 // fakeClock jumps over every sleep.
@@ -240,5 +242,10 @@ func checkUploads(t *testing.T, r ociregistry.Interface) {
 
 func TestImageGoesToARegistryInMemoryAndBack(t *testing.T) {
 	r, _, _ := open(t, ociserver.New(ocimem.New(), nil), Config{})
+	checkRoundTrip(t, r)
+}
+
+func TestImageGoesToOurServerAndBack(t *testing.T) {
+	r, _, _ := open(t, server.New(ocimem.New(), server.Options{}), Config{})
 	checkRoundTrip(t, r)
 }

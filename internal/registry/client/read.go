@@ -49,7 +49,7 @@ func (r *registry) GetManifest(ctx context.Context, repo string, digest ociregis
 
 func (r *registry) GetTag(ctx context.Context, repo, tag string) (ociregistry.BlobReader, error) {
 	op := r.op("get manifest", repo, tag)
-	if !ociref.IsValidTag(tag) || !ociref.IsValidRepository(repo) {
+	if tag == "" || !ociref.IsValidTag(tag) || !ociref.IsValidRepository(repo) {
 		return nil, fmt.Errorf("%s: malformed name: %w", op, errdefs.ErrInvalidArgument)
 	}
 	m, err := r.manifest(ctx, repo, tag, "")

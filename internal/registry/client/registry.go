@@ -137,6 +137,9 @@ func (r *registry) ResolveManifest(ctx context.Context, repo string, digest ocir
 }
 
 func (r *registry) ResolveTag(ctx context.Context, repo, tag string) (ociregistry.Descriptor, error) {
+	if tag == "" || !ociref.IsValidTag(tag) { // ociclient panics on an empty one
+		return ociregistry.Descriptor{}, fmt.Errorf("%s: malformed tag: %w", r.op("find manifest", repo, tag), errdefs.ErrInvalidArgument)
+	}
 	desc, err := r.Interface.ResolveTag(ctx, repo, tag)
 	if headless(err) {
 		return resolved(r.GetTag(ctx, repo, tag))

@@ -10,16 +10,30 @@ package server
 
 import (
 	"context"
+	"errors"
+	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
+	"time"
 
 	"cuelabs.dev/go/oci/ociregistry"
+	"cuelabs.dev/go/oci/ociregistry/ociserver"
 )
 
 // MaxManifest is the size in bytes of the largest manifest that is taken:
 // what distribution and zot take (the specification asks for 4 MB at least).
 const MaxManifest = 4 << 20
+
+// How long a peer may take. A blob of any size may be sent and fetched, as long
+// as it moves.
+const (
+	headerTime = 10 * time.Second
+	idleTime   = 30 * time.Second // without a byte of a body
+	keepTime   = 2 * time.Minute  // between two requests
+	graceTime  = 10 * time.Second // to end what runs when the server stops
+)
 
 // Options of a server. The zero value serves everybody and logs nothing.
 type Options struct {
@@ -30,18 +44,154 @@ type Options struct {
 	Users *Users
 }
 
-// Users are names with their bcrypt password hashes, as htpasswd -B writes.
-type Users struct {
-	hashes map[string][]byte
+// New returns the handler that serves r at the root of a site.
+//
+// Of r it needs that PushBlobChunkedResume with the offset -1 goes on where the
+// upload stands, that an upload which is being written to can't be resumed, and
+// that an unknown one is [ociregistry.ErrBlobUploadUnknown]. A blob goes out
+// with sendfile(2) if its reader has the SyscallConn method of an [os.File].
+func New(r ociregistry.Interface, o Options) http.Handler {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &server{registry: r, log: o.Log}
+	s.rest = ociserver.New(manifests{r}, &ociserver.Options{WriteError: s.writeError})
+	var h http.Handler = s
+	if o.Users != nil {
+		h = o.Users.guard(h)
+	}
+	return logged(contained(h, o.Log), o.Log)
 }
 
-// New returns the handler that serves r at the root of a site.
-func New(r ociregistry.Interface, o Options) http.Handler {
-	return http.NotFoundHandler()
+type server struct {
+	registry ociregistry.Interface
+	log      *slog.Logger
+	rest     http.Handler // ociserver
+}
+
+// ServeHTTP routes a request.
+func (s *server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if err := s.serve(w, req); err != nil {
+		s.writeError(w, req, err)
+	}
+}
+
+func (s *server) serve(w http.ResponseWriter, req *http.Request) error {
+	control := http.NewResponseController(w)
+	defer func() { // the next request on this connection has its own time
+		_ = control.SetReadDeadline(time.Time{})
+		_ = control.SetWriteDeadline(time.Time{})
+	}()
+	req.Body = &idleBody{req.Body, control}
+	t, err := parse(req.URL)
+	if err != nil {
+		return err
+	}
+	switch t.kind {
+	case uploads:
+		if req.Method != http.MethodPost {
+			return notAllowed(w, http.MethodPost)
+		}
+		return s.startUpload(w, req, t)
+	case upload:
+		switch req.Method {
+		case http.MethodGet:
+			return s.uploadStatus(w, req, t)
+		case http.MethodPatch:
+			return s.uploadChunk(w, req, t)
+		case http.MethodPut:
+			return s.endUpload(w, req, t)
+		case http.MethodDelete:
+			return s.cancelUpload(w, req, t)
+		}
+		return notAllowed(w, "GET, PATCH, PUT, DELETE")
+	case blob:
+		switch req.Method {
+		case http.MethodGet, http.MethodHead:
+			return s.getBlob(w, req, t)
+		case http.MethodDelete:
+			s.rest.ServeHTTP(w, req)
+			return nil
+		}
+		return notAllowed(w, "GET, HEAD, DELETE")
+	case tags, catalog:
+		if req.Method != http.MethodGet {
+			return notAllowed(w, http.MethodGet)
+		}
+		return s.list(w, req, t)
+	case manifest:
+		return s.manifest(w, req)
+	}
+	s.rest.ServeHTTP(w, req)
+	return nil
+}
+
+// manifest lets ociserver handle a manifest, after a look at its size.
+func (s *server) manifest(w http.ResponseWriter, req *http.Request) error {
+	if req.ContentLength > MaxManifest {
+		return &http.MaxBytesError{Limit: MaxManifest}
+	}
+	req.Body = &manifestBody{ReadCloser: http.MaxBytesReader(w, req.Body, MaxManifest)}
+	s.rest.ServeHTTP(w, req)
+	return nil
+}
+
+// manifestBody keeps the error that reading it ended in: ociserver makes
+// another of it that has only the text in common.
+type manifestBody struct {
+	io.ReadCloser
+	err error
+}
+
+func (b *manifestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		b.err = err
+	}
+	return n, err
+}
+
+// manifests is a registry whose manifests are in memory when they are handed
+// out: ociserver doesn't close what it gets.
+type manifests struct {
+	ociregistry.Interface
+}
+
+func (m manifests) GetManifest(ctx context.Context, repo string, d ociregistry.Digest) (ociregistry.BlobReader, error) {
+	return inMemory(m.Interface.GetManifest(ctx, repo, d))
+}
+
+func (m manifests) GetTag(ctx context.Context, repo, tag string) (ociregistry.BlobReader, error) {
+	return inMemory(m.Interface.GetTag(ctx, repo, tag))
 }
 
 // Serve answers requests on l with h until ctx is done, then gives those that
-// are running ten seconds to end. It closes l. For TLS, l is a [tls.Listener].
+// are running ten seconds to end. It closes l. For TLS, l is a listener of
+// package [crypto/tls].
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	return l.Close()
+	s := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerTime,
+		IdleTimeout:       keepTime,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          log.New(io.Discard, "", 0), // what it says is about strangers' connections
+	}
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), graceTime)
+		defer cancel()
+		if s.Shutdown(grace) != nil {
+			s.Close()
+		}
+	})
+	err := s.Serve(l)
+	if stop() { // it ended by itself
+		return err
+	}
+	<-ended
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
 }

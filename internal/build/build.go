@@ -1,0 +1,237 @@
+// Package build makes images from Dockerfiles.
+//
+// The language is BuildKit's own front end ([gateway]); it yields a graph of
+// steps, which the [solver] runs on layers of the store with the operations
+// of [ops], skipping what the [cache] knows; [export] turns the result into
+// an image. A build reads its context where it lies and writes nothing but
+// the store. Until it is complete, only a lease keeps what it made, so one
+// that is interrupted leaves nothing but garbage for the collector.
+package build
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/containerd/errdefs"
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/frontend/gateway/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/shaleproject/shale/internal/build/cache"
+	"github.com/shaleproject/shale/internal/build/export"
+	"github.com/shaleproject/shale/internal/build/gateway"
+	"github.com/shaleproject/shale/internal/build/ops"
+	"github.com/shaleproject/shale/internal/build/ref"
+	"github.com/shaleproject/shale/internal/build/solver"
+	"github.com/shaleproject/shale/internal/image"
+	"github.com/shaleproject/shale/internal/network"
+	"github.com/shaleproject/shale/internal/rootfs"
+	"github.com/shaleproject/shale/internal/store"
+)
+
+// Builder builds images into one store.
+type Builder struct {
+	Store  *store.Store
+	Images *image.Images
+
+	// Rootfs returns the driver that shows layers to a RUN. It is asked when
+	// the first RUN is about to run.
+	Rootfs func() (rootfs.Driver, error)
+
+	// Networks connect what runs. Nil makes every RUN on the default network
+	// an error.
+	Networks *network.Networks
+
+	// Runtime is the path of an OCI runtime; empty means the linked-in one.
+	Runtime string
+
+	// Transport carries downloads; nil is Go's default.
+	Transport http.RoundTripper
+
+	// Platform is this machine's.
+	Platform ocispec.Platform
+
+	// Now is the clock of history entries, of files that have no other time,
+	// and of the progress.
+	Now func() time.Time
+}
+
+// job is one build.
+type job struct {
+	*Builder
+	req      Request
+	status   *solver.Status
+	lease    *store.Lease
+	pool     *ref.Pool
+	contexts *contexts
+	epoch    *time.Time
+}
+
+// Build carries out r. What goes on is sent to status, which may be nil and
+// otherwise must be drained; it is closed when Build returns.
+//
+// An error may carry places in the Dockerfile; [Excerpt] shows them.
+func (b *Builder) Build(ctx context.Context, r Request, status chan<- *bkclient.SolveStatus) (_ Result, err error) {
+	j := &job{Builder: b, req: r, status: solver.NewStatus(status, b.Now)}
+	defer j.status.Close()
+	for _, name := range r.Output.Names {
+		if _, err := image.ParseName(name); err != nil {
+			return Result{}, err
+		}
+	}
+	if j.epoch, err = r.epoch(); err != nil {
+		return Result{}, err
+	}
+	if j.lease, err = b.Store.Lease(ctx); err != nil {
+		return Result{}, err
+	}
+	defer j.lease.Close()
+	if j.contexts, err = openContexts(ctx, b.Store, j.lease, r.Files); err != nil {
+		return Result{}, err
+	}
+	defer j.contexts.Close()
+	j.pool = ref.NewPool(b.Store, j.lease)
+	defer j.pool.Close()
+	return j.run(ctx)
+}
+
+func (j *job) run(ctx context.Context) (Result, error) {
+	options, err := j.req.options()
+	if err != nil {
+		return Result{}, err
+	}
+	for key, value := range j.contexts.options {
+		options[key] = value
+	}
+	images := newBases(j.Images, j.lease)
+	stats := cache.NewStats(j.Store, j.contexts.place)
+	tools := &ops.Tools{
+		Store: j.Store, Lease: j.lease, Pool: j.pool,
+		Contexts: j.contexts.trees, Images: images,
+		Now: j.Now, Epoch: j.epoch, Platform: j.Platform,
+		Transport: j.Transport, Runner: j.runner(),
+	}
+	s := solver.New(ctx, solver.Options{
+		Operation: func(v *solver.Vertex) (solver.Operation, error) { return ops.New(tools, v) },
+		Cache:     cache.New(j.Store, j.pool, stats),
+		Pool:      j.pool, Status: j.status,
+		Parallel: runtime.GOMAXPROCS(0),
+	})
+	defer s.Close()
+	front := &gateway.Client{Solver: s, Status: j.status, Options: options, Platform: j.Platform, Images: images}
+	res, err := front.Run(ctx)
+	if serr := stats.Save(); err == nil && serr != nil {
+		err = fmt.Errorf("remember digests of the context: %w", serr)
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	if j.req.Language.Check {
+		return checkResult(res)
+	}
+	return j.export(ctx, res)
+}
+
+func (j *job) runner() ops.Runner {
+	run := j.req.Run
+	return ops.Runner{
+		Rootfs: j.rootfs, Networks: j.Networks, Runtime: j.Runtime,
+		ResolvConf: hostResolvConf(),
+		Secrets:    run.Secrets, Sockets: run.Agents,
+		HostNetwork: run.HostNetwork || run.Network == "host",
+		Insecure:    run.Insecure,
+	}
+}
+
+func (j *job) rootfs() (rootfs.Driver, error) {
+	if j.Rootfs == nil {
+		return nil, fmt.Errorf("no way to show layers as a file system: %w", errdefs.ErrNotImplemented)
+	}
+	return j.Rootfs()
+}
+
+// hostResolvConf is where the host's name servers are listed. What
+// systemd-resolved puts into /etc names only itself, on the loopback.
+func hostResolvConf() string {
+	const behind = "/run/systemd/resolve/resolv.conf"
+	if target, err := os.Readlink("/etc/resolv.conf"); err == nil && len(target) > 0 {
+		if _, err := os.Stat(behind); err == nil {
+			return behind
+		}
+	}
+	return "/etc/resolv.conf"
+}
+
+// export makes what the request wants of the front end's result.
+func (j *job) export(ctx context.Context, res *client.Result) (Result, error) {
+	r, config, base, err := single(res)
+	if err != nil {
+		return Result{}, err
+	}
+	switch {
+	case j.req.Output.Dir != "":
+		return Result{}, j.toDir(ctx, r)
+	case j.req.Output.Tar != nil:
+		return Result{}, j.toTar(ctx, r)
+	}
+	step := j.status.Step("exporting to image")
+	img, err := j.toImage(ctx, res, r, config, base, step)
+	step.Done(err)
+	return Result{Image: img}, err
+}
+
+func (j *job) toImage(ctx context.Context, res *client.Result, r *ref.Ref, config, base []byte, step *solver.Step) (*image.Image, error) {
+	layers, err := r.Layers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	epoch := j.epoch
+	if value := res.Metadata["source.date.epoch"]; epoch == nil && len(value) > 0 {
+		if seconds, err := strconv.ParseInt(string(value), 10, 64); err == nil {
+			t := time.Unix(seconds, 0).UTC()
+			epoch = &t
+		}
+	}
+	config, err = export.Config(config, base, layers, epoch, j.Now().UTC())
+	if err != nil {
+		return nil, err
+	}
+	step.Progress("layers", "exporting layers", 0, 0, true)
+	digests := export.DiffIDs(layers)
+	img, err := j.Images.Write(ctx, j.lease, config, digests, j.req.Output.Names)
+	if err != nil {
+		return nil, fmt.Errorf("export image: %w", err)
+	}
+	step.Progress("image", "writing image "+img.ConfigDigest.String(), 0, 0, true)
+	for _, name := range j.req.Output.Names {
+		named, _ := image.ParseName(name) // it did at the start
+		step.Progress("name "+name, "naming to "+named.String(), 0, 0, true)
+	}
+	return img, nil
+}
+
+// single takes apart a result for one platform.
+func single(res *client.Result) (r *ref.Ref, config, base []byte, err error) {
+	if len(res.Refs) > 0 {
+		return nil, nil, nil, fmt.Errorf("export %d platforms in one image: %w", len(res.Refs), errdefs.ErrNotImplemented)
+	}
+	reference, ok := res.Ref.(*gateway.Reference)
+	if !ok {
+		return nil, nil, nil, fmt.Errorf("export result: the front end has handed over no file system: %w", errdefs.ErrInternal)
+	}
+	return reference.Ref, res.Metadata["containerimage.config"], res.Metadata["containerimage.base.config"], nil
+}
+
+// checkResult reads what a check has found.
+func checkResult(res *client.Result) (Result, error) {
+	problems, err := strconv.Atoi(string(res.Metadata["result.statuscode"]))
+	if err != nil {
+		problems = 0
+	}
+	return Result{Report: string(res.Metadata["result.txt"]), Problems: problems}, nil
+}

@@ -1,0 +1,104 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/shaleproject/shale/internal/build/solver"
+	"github.com/shaleproject/shale/internal/image"
+	"github.com/shaleproject/shale/internal/progress"
+	"github.com/shaleproject/shale/internal/store"
+)
+
+// bases finds the base images of one build. What it has found stays what it
+// is until the build is over, wherever names move.
+type bases struct {
+	images *image.Images
+	lease  *store.Lease
+
+	mu    sync.Mutex
+	found map[string]*image.Image // by digest and platform
+}
+
+func newBases(images *image.Images, lease *store.Lease) *bases {
+	return &bases{images: images, lease: lease, found: map[string]*image.Image{}}
+}
+
+// Resolve returns the digest and the config of the image called name. One
+// that is here is taken as it is, as Docker does; only "pull" asks first.
+func (b *bases) Resolve(ctx context.Context, name, mode string, platform *ocispec.Platform, step *solver.Step) (digest.Digest, []byte, error) {
+	img, err := b.find(ctx, name, mode == "pull", platform, step)
+	if err != nil {
+		return "", nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.found[baseKey(img.Target.Digest, platform)] = img
+	return img.Target.Digest, img.RawConfig, nil
+}
+
+func baseKey(d digest.Digest, platform *ocispec.Platform) string {
+	if platform == nil {
+		return d.String()
+	}
+	return d.String() + " " + platforms.Format(*platform)
+}
+
+func (b *bases) find(ctx context.Context, name string, pull bool, platform *ocispec.Platform, step *solver.Step) (*image.Image, error) {
+	if !pull {
+		img, err := b.get(ctx, name, platform)
+		if !errdefs.IsNotFound(err) {
+			return img, err
+		}
+	}
+	sink := progress.Sink(func(e progress.Event) {
+		if e.ID != "" {
+			step.Progress(e.ID, e.Action, e.Current, e.Total, e.Total > 0 && e.Current >= e.Total)
+		}
+	})
+	if _, err := b.images.Pull(ctx, name, image.PullOptions{Platform: platform, Progress: sink}); err != nil {
+		return nil, err
+	}
+	return b.get(ctx, name, platform)
+}
+
+// get finds an image in the store and leases it.
+func (b *bases) get(ctx context.Context, name string, platform *ocispec.Platform) (*image.Image, error) {
+	img, err := b.images.Get(ctx, name, platform)
+	if err != nil {
+		return nil, err
+	}
+	keep := append([]digest.Digest{img.Target.Digest, img.Manifest.Digest, img.ConfigDigest}, img.DiffIDs...)
+	if err := b.lease.Keep(keep...); err != nil {
+		return nil, err
+	}
+	return img, nil
+}
+
+// Layers returns the layers of the image called name.
+func (b *bases) Layers(ctx context.Context, name string, platform *ocispec.Platform, step *solver.Step) ([]digest.Digest, error) {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return nil, fmt.Errorf("base image %q: %w", name, errdefs.ErrInvalidArgument)
+	}
+	if digested, ok := named.(reference.Digested); ok {
+		b.mu.Lock()
+		img := b.found[baseKey(digested.Digest(), platform)]
+		b.mu.Unlock()
+		if img != nil {
+			return img.DiffIDs, nil
+		}
+	}
+	img, err := b.find(ctx, name, false, platform, step)
+	if err != nil {
+		return nil, err
+	}
+	return img.DiffIDs, nil
+}

@@ -1,0 +1,190 @@
+package build
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/shaleproject/shale/internal/image"
+)
+
+// Request is one build. Its zero value, with a context, is `docker build .`.
+type Request struct {
+	Files    Files
+	Language Language
+	Run      Run
+	Cache    Cache
+	Output   Output
+}
+
+// Files say where the files of a build come from.
+type Files struct {
+	// Context is a directory, a URL, or "-": then Stdin has a tar of the
+	// context or, if it is no archive, the Dockerfile of an empty one.
+	Context string
+
+	// Dockerfile is the path of the Dockerfile; empty means "Dockerfile" in
+	// the context, "-" means Stdin. If the context is a tar, the path is one
+	// inside it.
+	Dockerfile string
+
+	// Named are further contexts by name: directories, or URLs with one of
+	// BuildKit's schemes ("docker-image://alpine").
+	Named map[string]string
+
+	Stdin io.Reader
+}
+
+// Language is what the Dockerfile front end is told.
+type Language struct {
+	Target   string
+	Args     map[string]string
+	Labels   map[string]string
+	Platform string // empty means this machine's
+	Check    bool   // only look for problems; see [Result.Report]
+}
+
+// Run is what a RUN gets beside its root file system.
+type Run struct {
+	Network string // "default", "none" or "host"
+	Hosts   []string
+	ShmSize int64
+	Ulimits []string // "nofile=1024:2048"
+	Cgroup  string   // the parent of the control groups
+
+	Secrets map[string][]byte
+	Agents  map[string]string // sockets of SSH agents
+
+	// HostNetwork and Insecure allow a RUN to ask for more than the rest
+	// gets.
+	HostNetwork, Insecure bool
+}
+
+// Cache says which known results may be used.
+type Cache struct {
+	Ignore       bool     // none
+	IgnoreStages []string // none for these stages
+	Pull         bool     // ask the registry for base images that are here, too
+}
+
+// Output is what becomes of the result.
+type Output struct {
+	// Names are the image's. Without any it is dangling.
+	Names []string
+
+	// Dir, if not empty, gets the files of the result; Tar gets them as a
+	// tar. With either of them no image is made.
+	Dir string
+	Tar io.Writer
+}
+
+// Result is what a build made.
+type Result struct {
+	// Image is nil if the result went elsewhere.
+	Image *image.Image
+
+	// Report is what a check has found, ready to be read; Problems is how
+	// many findings it has.
+	Report   string
+	Problems int
+}
+
+// ID is the digest of the image's config; empty if there is no image.
+func (r Result) ID() digest.Digest {
+	if r.Image == nil {
+		return ""
+	}
+	return r.Image.ConfigDigest
+}
+
+// options are the request in the words of the front end
+// (frontend/dockerui/config.go has the list).
+func (r *Request) options() (map[string]string, error) {
+	o := map[string]string{}
+	set := func(key, value string) {
+		if value != "" {
+			o[key] = value
+		}
+	}
+	for name, value := range r.Language.Args {
+		o["build-arg:"+name] = value
+	}
+	for name, value := range r.Language.Labels {
+		o["label:"+name] = value
+	}
+	set("target", r.Language.Target)
+	set("platform", r.Language.Platform)
+	set("add-hosts", hosts(r.Run.Hosts))
+	set("ulimit", strings.Join(r.Run.Ulimits, ","))
+	set("cgroup-parent", r.Run.Cgroup)
+	if r.Run.ShmSize > 0 {
+		o["shm-size"] = strconv.FormatInt(r.Run.ShmSize, 10)
+	}
+	switch r.Run.Network {
+	case "", "default":
+	case "none", "host":
+		o["force-network-mode"] = r.Run.Network
+	default:
+		return nil, fmt.Errorf("network %q: want default, none or host: %w", r.Run.Network, errdefs.ErrInvalidArgument)
+	}
+	if r.Cache.Ignore {
+		o["no-cache"] = ""
+	} else {
+		set("no-cache", strings.Join(r.Cache.IgnoreStages, ","))
+	}
+	if r.Cache.Pull {
+		o["image-resolve-mode"] = "pull"
+	}
+	if r.Language.Check {
+		o["requestid"] = "frontend.lint"
+	}
+	return o, nil
+}
+
+// hosts turns "name:ip" (and "name=ip") into what the front end reads.
+func hosts(list []string) string {
+	var out []string
+	for _, h := range list {
+		if !strings.Contains(h, "=") {
+			h = strings.Replace(h, ":", "=", 1)
+		}
+		out = append(out, h)
+	}
+	return strings.Join(out, ",")
+}
+
+// epoch is SOURCE_DATE_EPOCH as the build's arguments have it.
+func (r *Request) epoch() (*time.Time, error) {
+	value, ok := r.Language.Args["SOURCE_DATE_EPOCH"]
+	if !ok || value == "" {
+		return nil, nil
+	}
+	seconds, err := strconv.ParseInt(value, 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("SOURCE_DATE_EPOCH %q: want seconds since 1970: %w", value, errdefs.ErrInvalidArgument)
+	}
+	t := time.Unix(seconds, 0).UTC()
+	return &t, nil
+}
+
+// contextName is a named context as the front end looks it up: a familiar
+// image name without ":latest".
+func contextName(name string) (string, error) {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return "", fmt.Errorf("context name %q: %w", name, errdefs.ErrInvalidArgument)
+	}
+	return strings.TrimSuffix(reference.FamiliarString(named), ":latest"), nil
+}
+
+// sorted are the names of m in order, so that errors and contexts come in the
+// same one every time.
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,210 @@
+// Package solver runs the graph of a build.
+//
+// Every vertex runs at most once in a build, however many others need it;
+// vertices that do not need each other run at the same time, on as many
+// cores as there are. Before a vertex runs, its key is looked up in the
+// cache; a hit yields the layers without looking at them. The first error
+// ends the build.
+package solver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	bkerrdefs "github.com/moby/buildkit/solver/errdefs"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/shaleproject/shale/internal/build/cache"
+	"github.com/shaleproject/shale/internal/build/ref"
+)
+
+// Operation is one kind of step, ready to run.
+type Operation interface {
+	// Key describes what the step does, apart from its inputs. Two steps
+	// with one key and the same inputs have the same result. An empty key
+	// means that the step is cheaper than a look at the cache.
+	Key() []byte
+
+	// Sees returns the parts of input i that the step can see, or nil if
+	// the whole of it goes into the result.
+	Sees(i int) *cache.View
+
+	// Run carries out the step. in has one ref an input, the result one an
+	// output.
+	Run(ctx context.Context, in []*ref.Ref, step *Step) ([]*ref.Ref, error)
+}
+
+// Options are what a solver works with.
+type Options struct {
+	// Operation makes the step that a vertex describes.
+	Operation func(*Vertex) (Operation, error)
+
+	Cache    *cache.Cache
+	Pool     *ref.Pool
+	Status   *Status
+	Parallel int // how many steps may run at once
+}
+
+// Solver solves the graphs of one build.
+type Solver struct {
+	opts  Options
+	ctx   context.Context //nolint:containedctx // the life of the build: steps outlive the call that first asked for them
+	stop  context.CancelCauseFunc
+	slots *semaphore.Weighted
+
+	mu    sync.Mutex
+	calls map[digest.Digest]*call
+	wait  sync.WaitGroup
+}
+
+// call is the one run of a vertex.
+type call struct {
+	done chan struct{}
+	refs []*ref.Ref
+	err  error
+}
+
+// New returns a solver that works until ctx is done or [Solver.Close] is
+// called.
+func New(ctx context.Context, o Options) *Solver {
+	ctx, stop := context.WithCancelCause(ctx)
+	return &Solver{
+		opts: o, ctx: ctx, stop: stop,
+		slots: semaphore.NewWeighted(int64(max(o.Parallel, 1))),
+		calls: map[digest.Digest]*call{},
+	}
+}
+
+// Close stops what still runs and waits for it.
+func (s *Solver) Close() {
+	s.stop(context.Canceled)
+	s.wait.Wait()
+}
+
+// Solve returns the ref of target. Its error carries the places in the
+// Dockerfile that it is about ([bkerrdefs.Sources]).
+func (s *Solver) Solve(ctx context.Context, target Edge) (*ref.Ref, error) {
+	if target.Vertex == nil {
+		return s.opts.Pool.Stack(nil), nil
+	}
+	c := s.start(target.Vertex)
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if c.err != nil {
+		if cause := context.Cause(s.ctx); cause != nil && errors.Is(c.err, context.Canceled) {
+			return nil, cause // the step that failed, not one that was stopped for it
+		}
+		return nil, c.err
+	}
+	return output(target, c.refs)
+}
+
+func output(e Edge, refs []*ref.Ref) (*ref.Ref, error) {
+	if e.Index >= len(refs) {
+		return nil, fmt.Errorf("take output %d of %q: it has %d: %w", e.Index, e.Vertex.Name, len(refs), errdefs.ErrInvalidArgument)
+	}
+	return refs[e.Index], nil
+}
+
+// start returns the one run of v, begun by whoever asks first.
+func (s *Solver) start(v *Vertex) *call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c, ok := s.calls[v.Digest]; ok {
+		return c
+	}
+	c := &call{done: make(chan struct{})}
+	s.calls[v.Digest] = c
+	s.wait.Go(func() {
+		defer close(c.done)
+		c.refs, c.err = s.solve(v)
+		if c.err != nil {
+			s.stop(c.err)
+		}
+	})
+	return c
+}
+
+// solve yields the outputs of v: from the cache, or by running it when its
+// inputs are there.
+func (s *Solver) solve(v *Vertex) ([]*ref.Ref, error) {
+	in, err := s.inputs(v)
+	if err != nil {
+		return nil, err
+	}
+	step := s.opts.Status.Vertex(v)
+	refs, err := s.outputs(v, in, step)
+	if err != nil {
+		err = bkerrdefs.WrapVertex(err, v.Digest)
+		for _, source := range v.Sources {
+			err = bkerrdefs.WithSource(err, source)
+		}
+	}
+	step.Done(err)
+	return refs, err
+}
+
+func (s *Solver) inputs(v *Vertex) ([]*ref.Ref, error) {
+	calls := make([]*call, len(v.Inputs))
+	for i, in := range v.Inputs {
+		calls[i] = s.start(in.Vertex)
+	}
+	in := make([]*ref.Ref, len(calls))
+	for i, c := range calls {
+		select {
+		case <-c.done:
+		case <-s.ctx.Done():
+			return nil, context.Cause(s.ctx)
+		}
+		if c.err != nil {
+			return nil, c.err
+		}
+		r, err := output(v.Inputs[i], c.refs)
+		if err != nil {
+			return nil, err
+		}
+		in[i] = r
+	}
+	return in, nil
+}
+
+func (s *Solver) outputs(v *Vertex, in []*ref.Ref, step *Step) ([]*ref.Ref, error) {
+	op, err := s.opts.Operation(v)
+	if err != nil {
+		return nil, err
+	}
+	run := func(ctx context.Context) ([]*ref.Ref, error) {
+		if err := s.slots.Acquire(ctx, 1); err != nil {
+			return nil, context.Cause(ctx)
+		}
+		defer s.slots.Release(1)
+		return op.Run(ctx, in, step)
+	}
+	key := op.Key()
+	if len(key) == 0 {
+		return run(s.ctx)
+	}
+	entry := s.opts.Cache.Entry(key, in, op.Sees)
+	if !v.IgnoreCache {
+		refs, err := entry.Lookup(s.ctx)
+		if err != nil {
+			return nil, err
+		}
+		if refs != nil {
+			step.Cached()
+			return refs, nil
+		}
+	}
+	refs, err := run(s.ctx)
+	if err != nil {
+		return nil, err
+	}
+	return refs, entry.Store(s.ctx, refs)
+}

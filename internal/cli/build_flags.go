@@ -1,0 +1,247 @@
+package cli
+
+import (
+	"encoding/csv"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/go-units"
+	"github.com/spf13/pflag"
+
+	"github.com/shaleproject/shale/internal/build"
+)
+
+// buildFlags are the flags of `docker build`.
+type buildFlags struct {
+	file, target, platform, network, cgroup string
+	tags, args, labels, hosts, contexts     []string
+	secrets, agents, ulimits, allow         []string
+	noCacheFilter, outputs                  []string
+	cacheFrom, cacheTo                      []string
+	annotations, attest                     []string
+	shmSize                                 string
+	provenance, sbom, builder, call         string
+	noCache, pull, push, load, quiet, check bool
+	progress, iidfile, metadataFile         string
+
+	tarFile string // of an output of type tar; "-" is standard output
+}
+
+func (f *buildFlags) add(flags *pflag.FlagSet) {
+	flags.StringArrayVar(&f.hosts, "add-host", nil, `Add a custom host-to-IP mapping (format: "host:ip")`)
+	flags.StringArrayVar(&f.allow, "allow", nil, `Allow extra privileged entitlement (e.g., "network.host", "security.insecure")`)
+	flags.StringArrayVar(&f.annotations, "annotation", nil, "Add annotation to the image")
+	flags.StringArrayVar(&f.attest, "attest", nil, `Attestation parameters (format: "type=sbom,generator=image")`)
+	flags.StringArrayVar(&f.args, "build-arg", nil, "Set build-time variables")
+	flags.StringArrayVar(&f.contexts, "build-context", nil, "Additional build contexts (e.g., name=path)")
+	flags.StringVar(&f.builder, "builder", "", "Ignored: there is one builder")
+	flags.StringArrayVar(&f.cacheFrom, "cache-from", nil, `External cache sources (e.g., "user/app:cache", "type=local,src=path/to/dir")`)
+	flags.StringArrayVar(&f.cacheTo, "cache-to", nil, `Cache export destinations (e.g., "user/app:cache", "type=local,dest=path/to/dir")`)
+	flags.StringVar(&f.call, "call", "build", `Set method for evaluating build ("check")`)
+	flags.StringVar(&f.cgroup, "cgroup-parent", "", `Set the parent cgroup for the "RUN" instructions during build`)
+	flags.BoolVar(&f.check, "check", false, `Shorthand for "--call=check"`)
+	flags.StringVarP(&f.file, "file", "f", "", `Name of the Dockerfile (default: "PATH/Dockerfile")`)
+	flags.StringVar(&f.iidfile, "iidfile", "", "Write the image ID to a file")
+	flags.StringArrayVar(&f.labels, "label", nil, "Set metadata for an image")
+	flags.BoolVar(&f.load, "load", false, `Shorthand for "--output=type=docker", which is the default`)
+	flags.StringVar(&f.metadataFile, "metadata-file", "", "Write build result metadata to a file")
+	flags.StringVar(&f.network, "network", "default", `Set the networking mode for the "RUN" instructions during build`)
+	flags.BoolVar(&f.noCache, "no-cache", false, "Do not use cache when building the image")
+	flags.StringSliceVar(&f.noCacheFilter, "no-cache-filter", nil, "Do not cache specified stages")
+	flags.StringArrayVarP(&f.outputs, "output", "o", nil, `Output destination (format: "type=local,dest=path")`)
+	flags.StringVar(&f.platform, "platform", "", "Set target platform for build")
+	flags.StringVar(&f.progress, "progress", "auto", `Set type of progress output ("auto", "plain", "tty", "quiet", "rawjson")`)
+	flags.StringVar(&f.provenance, "provenance", "", `Shorthand for "--attest=type=provenance"`)
+	flags.Lookup("provenance").NoOptDefVal = "true"
+	flags.BoolVar(&f.pull, "pull", false, "Always attempt to pull all referenced images")
+	flags.BoolVar(&f.push, "push", false, `Shorthand for "--output=type=registry"`)
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "Suppress the build output and print image ID on success")
+	flags.StringVar(&f.sbom, "sbom", "", `Shorthand for "--attest=type=sbom"`)
+	flags.Lookup("sbom").NoOptDefVal = "true"
+	flags.StringArrayVar(&f.secrets, "secret", nil, `Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")`)
+	flags.StringVar(&f.shmSize, "shm-size", "", `Shared memory size for build containers`)
+	flags.StringArrayVar(&f.agents, "ssh", nil, `SSH agent socket to expose to the build (format: "default|<id>[=<socket>]")`)
+	flags.StringArrayVarP(&f.tags, "tag", "t", nil, `Name and optionally a tag (format: "name:tag")`)
+	flags.StringVar(&f.target, "target", "", "Set the target build stage to build")
+	flags.StringArrayVar(&f.ulimits, "ulimit", nil, "Ulimit options")
+	addLegacyBuildFlags(flags)
+}
+
+// legacyBuildFlags are those of the builder before BuildKit. docker build
+// takes them and does nothing; so do we, with a word about it.
+var legacyBuildFlags = []struct {
+	name, short string
+	bool        bool
+}{
+	{"compress", "", true}, {"force-rm", "", true}, {"rm", "", true}, {"squash", "", true},
+	{"cpu-period", "", false}, {"cpu-quota", "", false}, {"cpu-shares", "c", false}, {"cpuset-cpus", "", false},
+	{"cpuset-mems", "", false}, {"isolation", "", false}, {"memory", "m", false}, {"memory-swap", "", false},
+	{"security-opt", "", false},
+}
+
+func addLegacyBuildFlags(flags *pflag.FlagSet) {
+	for _, l := range legacyBuildFlags {
+		if l.bool {
+			flags.BoolP(l.name, l.short, l.name == "rm", "")
+		} else {
+			flags.StringArrayP(l.name, l.short, nil, "")
+		}
+		_ = flags.MarkHidden(l.name) // it exists
+	}
+}
+
+// warnings tell of flags that have no effect.
+func (f *buildFlags) warnings(flags *pflag.FlagSet) []string {
+	var out []string
+	for _, l := range legacyBuildFlags {
+		if flags.Changed(l.name) {
+			out = append(out, "--"+l.name+" has no effect")
+		}
+	}
+	if len(f.cacheFrom) > 0 {
+		out = append(out, "--cache-from has no effect yet: only the local build cache is used")
+	}
+	if len(f.cacheTo) > 0 {
+		out = append(out, "--cache-to has no effect yet: only the local build cache is written")
+	}
+	return out
+}
+
+// request turns the flags into a request for the context at path.
+func (f *buildFlags) request(path string, stdin io.Reader) (build.Request, error) {
+	if f.call == "check" || f.call == "lint" {
+		f.check = true
+	}
+	if err := f.unsupported(); err != nil {
+		return build.Request{}, err
+	}
+	req := build.Request{
+		Files:    build.Files{Context: path, Dockerfile: f.file, Stdin: stdin},
+		Language: build.Language{Target: f.target, Platform: f.platform, Check: f.check, Args: buildArgs(f.args, os.LookupEnv)},
+		Run: build.Run{
+			Network: f.network, Hosts: f.hosts, Ulimits: f.ulimits, Cgroup: f.cgroup,
+			HostNetwork: slices.Contains(f.allow, "network.host"),
+			Insecure:    slices.Contains(f.allow, "security.insecure"),
+		},
+		Cache:  build.Cache{Ignore: f.noCache, IgnoreStages: f.noCacheFilter, Pull: f.pull},
+		Output: build.Output{Names: f.tags},
+	}
+	var err error
+	if req.Language.Labels, err = pairs("label", f.labels, true); err != nil {
+		return req, err
+	}
+	if req.Files.Named, err = pairs("build-context", f.contexts, false); err != nil {
+		return req, err
+	}
+	if f.shmSize != "" {
+		if req.Run.ShmSize, err = units.RAMInBytes(f.shmSize); err != nil {
+			return req, badValue("shm-size", f.shmSize, err.Error())
+		}
+	}
+	if req.Run.Secrets, err = secrets(f.secrets, os.LookupEnv); err != nil {
+		return req, err
+	}
+	if req.Run.Agents, err = agents(f.agents, os.LookupEnv); err != nil {
+		return req, err
+	}
+	return req, f.output(&req)
+}
+
+// unsupported refuses what would otherwise be ignored silently.
+func (f *buildFlags) unsupported() error {
+	asked := map[string]bool{
+		"--annotation":                      len(f.annotations) > 0,
+		"--attest":                          len(f.attest) > 0,
+		"--sbom":                            f.sbom != "" && f.sbom != "false",
+		"--provenance":                      f.provenance != "" && f.provenance != "false",
+		"--call=" + f.call:                  f.call != "build" && f.call != "" && !f.check,
+		"--platform with several platforms": strings.Contains(f.platform, ","),
+	}
+	for _, flag := range slices.Sorted(maps.Keys(asked)) {
+		if asked[flag] {
+			return fmt.Errorf("build: %s: %w", flag, errdefs.ErrNotImplemented)
+		}
+	}
+	return nil
+}
+
+// output reads -o and --push.
+func (f *buildFlags) output(req *build.Request) error {
+	if len(f.outputs) > 1 {
+		return fmt.Errorf("build: several outputs: %w", errdefs.ErrNotImplemented)
+	}
+	for _, value := range f.outputs {
+		fields, err := commaPairs("output", value)
+		if err != nil {
+			return err
+		}
+		kind, dest := fields["type"], fields["dest"]
+		if kind == "" && !strings.Contains(value, "=") {
+			kind, dest = "local", value
+			if value == "-" {
+				kind = "tar"
+			}
+		}
+		switch {
+		case kind == "local" && dest != "":
+			req.Output.Dir = dest
+		case kind == "tar":
+			if f.tarFile = dest; dest == "" {
+				f.tarFile = "-"
+			}
+		case (kind == "image" || kind == "docker" || kind == "registry") && dest == "":
+			f.push = f.push || kind == "registry" || fields["push"] == "true"
+			if name := fields["name"]; name != "" {
+				req.Output.Names = append(req.Output.Names, strings.Split(name, ",")...)
+			}
+		case kind == "":
+			return badValue("output", value, "type is required")
+		case kind == "local":
+			return badValue("output", value, "dest is required for local")
+		default:
+			return fmt.Errorf("build: output %s: %w", value, errdefs.ErrNotImplemented)
+		}
+	}
+	if f.push && len(req.Output.Names) == 0 {
+		return &usageError{"build: tag is needed when pushing to registry"}
+	}
+	return nil
+}
+
+func badValue(flag, value, why string) error {
+	return &ExitError{exitUsage, &usageError{fmt.Sprintf("invalid argument %q for \"--%s\" flag: %s", value, flag, why)}}
+}
+
+// pairs reads values of the form NAME=VALUE. With bare, NAME alone has an
+// empty value.
+func pairs(flag string, values []string, bare bool) (map[string]string, error) {
+	out := map[string]string{}
+	for _, v := range values {
+		name, value, found := strings.Cut(v, "=")
+		if name == "" || !found && !bare {
+			return nil, badValue(flag, v, "want NAME=VALUE")
+		}
+		out[name] = value
+	}
+	return out, nil
+}
+
+// commaPairs reads a value like "type=local,dest=out" (CSV, so that a value
+// may be quoted).
+func commaPairs(flag, value string) (map[string]string, error) {
+	fields, err := csv.NewReader(strings.NewReader(value)).Read()
+	if err != nil {
+		return nil, badValue(flag, value, err.Error())
+	}
+	out := map[string]string{}
+	for _, field := range fields {
+		key, v, _ := strings.Cut(field, "=")
+		out[strings.ToLower(strings.TrimSpace(key))] = v
+	}
+	return out, nil
+}

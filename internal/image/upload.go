@@ -1,0 +1,291 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/shaleproject/shale/internal/layer"
+	"github.com/shaleproject/shale/internal/progress"
+)
+
+// layer makes the registry have the layer diffID and returns the compressed
+// form that it has. l is what the manifest at hand says of the layer.
+//
+// In order of what it costs: the registry has it; another repository of the
+// same registry has it; its bytes are here, or can be made again; another
+// registry has it; it is compressed anew.
+func (p *pushing) layer(ctx context.Context, l ocispec.Descriptor, diffID digest.Digest) (ocispec.Descriptor, error) {
+	id := short(diffID)
+	forms := p.forms(l, diffID)
+	for _, f := range forms {
+		if p.has(ctx, f) {
+			p.o.Progress.Emit(progress.Event{ID: id, Action: "Layer already exists"})
+			p.images.seen(f.Digest, p.source)
+			return f, nil
+		}
+	}
+	for _, f := range forms {
+		if from := p.mount(ctx, f); from != "" {
+			p.o.Progress.Emit(progress.Event{ID: id, Action: "Mounted from " + from})
+			p.images.seen(f.Digest, p.source)
+			return f, nil
+		}
+	}
+	for _, f := range forms {
+		if blob, err := p.images.Store.Blob(f.Digest); err == nil {
+			defer blob.Close()
+			return f, p.upload(ctx, id, f, io.NewSectionReader(blob, 0, blob.Size()))
+		}
+	}
+	how := p.o.Compression
+	if c := compression(l.MediaType); c != layer.None {
+		how = c // the best chance to get the same bytes again
+	}
+	if l.Digest != diffID && !p.made(l, how) {
+		err := p.relay(ctx, id, l)
+		if err == nil || !errors.Is(err, errUnavailable) {
+			return l, err
+		}
+	}
+	return p.compress(ctx, id, diffID, how)
+}
+
+// made says whether compressing the layer again gives l, as far as is known.
+func (p *pushing) made(l ocispec.Descriptor, how layer.Compression) bool {
+	n, _ := p.images.note(l.Digest)
+	return n.Made != "" && n.Made == p.encoder(how)
+}
+
+// sources are the repositories that are known to have a blob: those of its
+// note, then those that the image itself came from.
+func (p *pushing) sources(blob digest.Digest) []string {
+	n, _ := p.images.note(blob)
+	sources := n.Sources
+	for _, s := range p.origins {
+		if !slices.Contains(sources, s) {
+			sources = append(sources, s)
+		}
+	}
+	return sources
+}
+
+// forms returns the compressed forms of a layer that may be sent: the one
+// that the manifest names if it came like that, else those that are known.
+func (p *pushing) forms(l ocispec.Descriptor, diffID digest.Digest) []ocispec.Descriptor {
+	if l.Digest != diffID || len(p.origins) > 0 {
+		return []ocispec.Descriptor{l}
+	}
+	var forms []ocispec.Descriptor
+	for _, blob := range p.images.forms(diffID) {
+		n, ok := p.images.note(blob)
+		if ok && n.DiffID == diffID && compression(n.MediaType) == p.o.Compression {
+			forms = append(forms, ocispec.Descriptor{MediaType: p.o.Compression.MediaType(), Digest: blob, Size: n.Size})
+		}
+	}
+	return forms
+}
+
+// compression is what a layer's media type says of it.
+func compression(mediaType string) layer.Compression {
+	switch mediaType {
+	case ocispec.MediaTypeImageLayerGzip, dockerLayerGzip:
+		return layer.Gzip
+	case ocispec.MediaTypeImageLayerZstd, dockerLayerZstd:
+		return layer.Zstd
+	}
+	return layer.None
+}
+
+// mount asks the registry to take the blob over from a repository of its own
+// and returns that repository; "" if it doesn't.
+func (p *pushing) mount(ctx context.Context, f ocispec.Descriptor) string {
+	for _, source := range p.sources(f.Digest) {
+		repo, ok := strings.CutPrefix(source, p.host+"/")
+		if !ok || repo == p.repo {
+			continue
+		}
+		if _, err := p.dst.MountBlob(ctx, repo, p.repo, f.Digest); err == nil {
+			return repo
+		}
+	}
+	return ""
+}
+
+// relay sends a compressed layer that only another registry has. If none has
+// it the error is errUnavailable.
+func (p *pushing) relay(ctx context.Context, id string, l ocispec.Descriptor) error {
+	for _, source := range p.sources(l.Digest) {
+		host, repo, _ := strings.Cut(source, "/")
+		if source == p.source {
+			continue
+		}
+		src, err := p.images.Registries(host)
+		if err != nil {
+			continue
+		}
+		r, err := src.GetBlob(ctx, repo, l.Digest)
+		if err != nil {
+			continue
+		}
+		defer r.Close()
+		tell := p.teller(id, l.Size)
+		blob := newVerifier(r, l, tell)
+		if _, err := p.dst.PushBlob(ctx, p.repo, l, blob); err != nil {
+			return blob.blame(err)
+		}
+		p.pushed(id, l)
+		return nil
+	}
+	return errUnavailable
+}
+
+// upload sends a compressed layer that is at hand.
+func (p *pushing) upload(ctx context.Context, id string, desc ocispec.Descriptor, r *io.SectionReader) error {
+	body := &told{SectionReader: r, tell: p.teller(id, desc.Size)}
+	if _, err := p.dst.PushBlob(ctx, p.repo, desc, body); err != nil {
+		return err
+	}
+	p.pushed(id, desc)
+	return nil
+}
+
+func (p *pushing) teller(id string, total int64) func(int64) {
+	return func(n int64) {
+		p.o.Progress.Emit(progress.Event{ID: id, Action: "Pushing", Current: n, Total: total})
+	}
+}
+
+func (p *pushing) pushed(id string, desc ocispec.Descriptor) {
+	p.images.seen(desc.Digest, p.source)
+	p.o.Progress.Emit(progress.Event{ID: id, Action: "Pushed"})
+}
+
+// compress compresses a layer into a file without a name and sends that. The
+// file costs little beside the compression, and with it the digest is known
+// before the first byte is sent: what the registry has need not be sent, and
+// a request can be sent again.
+func (p *pushing) compress(ctx context.Context, id string, diffID digest.Digest, how layer.Compression) (ocispec.Descriptor, error) {
+	file, err := p.temporary()
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	defer file.Close()
+	desc, err := p.compressTo(ctx, file, id, diffID, how)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	n := note{DiffID: diffID, MediaType: desc.MediaType, Size: desc.Size, Sources: []string{p.source}, Made: p.encoder(how)}
+	if p.has(ctx, desc) {
+		p.o.Progress.Emit(progress.Event{ID: id, Action: "Layer already exists"})
+	} else if err := p.upload(ctx, id, desc, io.NewSectionReader(file, 0, desc.Size)); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	p.images.remember(desc.Digest, n)
+	return desc, nil
+}
+
+// encoder names how p compresses.
+func (p *pushing) encoder(how layer.Compression) string { return fmt.Sprintf("%s %d", how, p.o.Level) }
+
+func (p *pushing) temporary() (*os.File, error) {
+	dir, err := p.lease.TempDir()
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.CreateTemp(dir, "layer-")
+	if err != nil {
+		return nil, err
+	}
+	return file, os.Remove(file.Name())
+}
+
+// compressTo writes the compressed form of a layer to w. The layer itself is
+// verified on the way: what the disk made of it must not reach others.
+func (p *pushing) compressTo(ctx context.Context, w io.Writer, id string, diffID digest.Digest, how layer.Compression) (ocispec.Descriptor, error) {
+	tar, err := p.images.Store.Blob(diffID)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	defer tar.Close()
+	sum := sha256.New()
+	var size counter
+	out, err := layer.Compress(io.MultiWriter(w, sum, &size), how, p.o.Level)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	in := newVerifier(tar, ocispec.Descriptor{Digest: diffID, Size: tar.Size()}, func(n int64) {
+		p.o.Progress.Emit(progress.Event{ID: id, Action: "Compressing", Current: n, Total: tar.Size()})
+	})
+	if _, err := io.CopyBuffer(onlyWriter{out}, cancelable{ctx, in}, make([]byte, 256<<10)); err != nil {
+		out.Close()
+		return ocispec.Descriptor{}, err
+	}
+	if err := errors.Join(out.Close(), in.check()); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return ocispec.Descriptor{
+		MediaType: how.MediaType(),
+		Digest:    digest.NewDigestFromEncoded(digest.SHA256, hex.EncodeToString(sum.Sum(nil))),
+		Size:      int64(size),
+	}, nil
+}
+
+type counter int64
+
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
+}
+
+// onlyWriter hides ReadFrom, which would choose a buffer of its own.
+type onlyWriter struct{ io.Writer }
+
+// cancelable is a reader that ends with ctx.
+type cancelable struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c cancelable) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	return c.r.Read(p)
+}
+
+// told is a section of a file that tells how far it was read. It can be
+// rewound, so that a request that carries it can be sent again.
+type told struct {
+	*io.SectionReader
+	tell    func(int64)
+	n, last int64
+}
+
+func (t *told) Read(p []byte) (int, error) {
+	n, err := t.SectionReader.Read(p)
+	t.n += int64(n)
+	if t.n-t.last >= tellEvery {
+		t.last = t.n
+		t.tell(t.n)
+	}
+	return n, err
+}
+
+func (t *told) Seek(offset int64, whence int) (int64, error) {
+	at, err := t.SectionReader.Seek(offset, whence)
+	t.n, t.last = at, at
+	return at, err
+}
+
+func rewindable(data []byte) io.Reader { return bytes.NewReader(data) }

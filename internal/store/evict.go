@@ -1,0 +1,117 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	"github.com/shaleproject/shale/internal/sys"
+)
+
+// seenRecord is a cache record that the collector has read.
+type seenRecord struct {
+	path  string
+	info  fs.FileInfo
+	holds []digest.Digest
+	bad   bool // the disk has spoiled it
+}
+
+// decideRecords goes through the cache records, most recently used first, and
+// makes what they hold live for as long as the budget lasts. What others keep
+// anyway costs a record nothing. A record that doesn't fit is dropped; an
+// older and smaller one may still fit.
+func (c *collector) decideRecords(ctx context.Context) error {
+	records, err := c.readRecords(ctx)
+	if err != nil {
+		return err
+	}
+	left := c.options.CacheBudget
+	for _, r := range records {
+		unused := c.options.Now.Sub(sys.AccessTime(r.info))
+		if r.bad || left < 0 || c.options.CacheUnused > 0 && unused > c.options.CacheUnused {
+			c.deadRecords = append(c.deadRecords, r)
+			continue
+		}
+		reached, err := c.marker.reach(r.holds...)
+		if err != nil {
+			return err
+		}
+		cost := r.info.Size()
+		for _, d := range reached {
+			if size, err := c.store.Stat(d); err == nil {
+				cost += size
+			}
+		}
+		if cost > left {
+			c.deadRecords = append(c.deadRecords, r)
+			continue
+		}
+		left -= cost
+		for _, d := range reached {
+			c.marker.live[d] = true
+		}
+	}
+	return nil
+}
+
+// readRecords returns all records, most recently used first. Those that an
+// earlier look has read, and that are the same file still, are not read again.
+func (c *collector) readRecords(ctx context.Context) ([]*seenRecord, error) {
+	caches, err := c.store.caches()
+	if err != nil {
+		return nil, err
+	}
+	var records []*seenRecord
+	for _, cache := range caches {
+		if err := context.Cause(ctx); err != nil {
+			return nil, err
+		}
+		entries, err := os.ReadDir(cache.dir())
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		for _, e := range entries {
+			r, err := c.readRecord(filepath.Join(cache.dir(), e.Name()), e)
+			if err != nil {
+				return nil, err
+			}
+			if r != nil {
+				records = append(records, r)
+			}
+		}
+	}
+	slices.SortFunc(records, func(a, b *seenRecord) int {
+		return cmp.Or(sys.AccessTime(b.info).Compare(sys.AccessTime(a.info)), cmp.Compare(a.path, b.path))
+	})
+	return records, nil
+}
+
+func (c *collector) readRecord(path string, e fs.DirEntry) (*seenRecord, error) {
+	info, err := e.Info()
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r := c.records[path]; r != nil && os.SameFile(r.info, info) && r.info.ModTime().Equal(info.ModTime()) {
+		r.info = info // the time of last use may have moved
+		return r, nil
+	}
+	_, record, err := readRecord(path)
+	if errdefs.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil && !errdefs.IsDataLoss(err) {
+		return nil, err
+	}
+	r := &seenRecord{path: path, info: info, holds: record.Holds, bad: err != nil}
+	c.records[path] = r
+	return r, nil
+}
