@@ -33,6 +33,13 @@ func run() int {
 		user.Namespaced = true
 		os.Setenv(sys.UserNamespaceEnv, sys.UserNamespaceEntered)
 	}
+	if os.Args[0] == engine.MonitorName {
+		// Nobody is there to be told: the verdict has gone through a pipe.
+		if engine.RunMonitor(context.Background(), user, os.Args[1:]) != nil {
+			return 1
+		}
+		return 0
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 

@@ -10,10 +10,25 @@ import (
 // under two names (`images` and `image ls`) is made twice.
 func addCommands(root *cobra.Command, e *engine.Engine) {
 	root.AddCommand(grouped(common,
+		runCommand(e),
+		execCommand(e),
+		psCommand(e),
 		buildCommand(e),
 	)...)
-	root.AddCommand(grouped(management)...)
+	root.AddCommand(grouped(management,
+		containerCommand(e),
+	)...)
 	root.AddCommand(grouped(other,
+		createCommand(e),
+		killCommand(e),
+		logsCommand(e),
+		portCommand(e),
+		renameCommand(e),
+		restartCommand(e),
+		rmCommand(e),
+		startCommand(e),
+		stopCommand(e),
+		waitCommand(e),
 		infoCommand(e),
 		versionCommand(e),
 	)...)

@@ -8,6 +8,7 @@
 package engine
 
 import (
+	"context"
 	"net/http"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"cuelabs.dev/go/oci/ociregistry"
 	"github.com/containerd/platforms"
 
+	"github.com/shaleproject/shale/internal/container"
 	"github.com/shaleproject/shale/internal/image"
 	"github.com/shaleproject/shale/internal/network"
 	"github.com/shaleproject/shale/internal/registry/client"
@@ -34,6 +36,8 @@ type Engine struct {
 	driver  rootfs.Driver
 	why     string
 	network *network.Networks
+
+	containers *container.Containers
 }
 
 // New returns an engine that will work as c says. Nothing is opened yet; the
@@ -109,6 +113,13 @@ func (e *Engine) Images() (*image.Images, error) {
 		Registries: func(host string) (ociregistry.Interface, error) { return e.Registries().Registry(host) },
 		Platform:   platforms.DefaultSpec(),
 		Now:        time.Now,
+		Users: func(ctx context.Context) ([]image.User, error) {
+			containers, err := e.Containers()
+			if err != nil {
+				return nil, err
+			}
+			return containers.Users(ctx)
+		},
 	}
 	return e.images, nil
 }
@@ -137,6 +148,10 @@ func (e *Engine) Rootfs() (rootfs.Driver, string, error) {
 func (e *Engine) Networks() *network.Networks {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.networks()
+}
+
+func (e *Engine) networks() *network.Networks {
 	if e.network == nil {
 		e.network = network.New("/run/shale/network")
 	}

@@ -65,3 +65,11 @@ func commandError(command string, message string) error {
 	}
 	return nil
 }
+
+// NewCommandError is the error of a command that another process tried.
+func NewCommandError(command string, code int, cause string) *CommandError {
+	return &CommandError{Command: command, Code: code, cause: cause}
+}
+
+// Cause is what the runtime said.
+func (e *CommandError) Cause() string { return e.cause }

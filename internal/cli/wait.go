@@ -1,0 +1,34 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/shaleproject/shale/internal/engine"
+)
+
+func waitCommand(e *engine.Engine) *cobra.Command {
+	return &cobra.Command{
+		Use:   "wait CONTAINER [CONTAINER...]",
+		Short: "Block until one or more containers stop, then print their exit codes",
+		Args:  atLeast(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			containers, err := e.Containers()
+			if err != nil {
+				return err
+			}
+			var errs []error
+			for _, name := range args {
+				code, err := containers.Wait(cmd.Context(), name)
+				if err != nil {
+					errs = append(errs, err)
+					continue
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), code)
+			}
+			return errors.Join(errs...)
+		},
+	}
+}
