@@ -38,7 +38,7 @@ func (t *treeBuilder) newInode(m *member) (in inode, sparse *sparseMap, err erro
 		in.mode |= typeDir
 	case tar.TypeSymlink:
 		in.mode = typeSymlink | 0o777 // Linux has no other
-		if m.link == "" || len(m.link) > maxPath || strings.IndexByte(m.link, 0) >= 0 {
+		if !validTarget(m.link) {
 			return in, nil, refuse(m.name, "bad target of a symbolic link")
 		}
 		target, err := t.keep(m.name, []byte(m.link))
@@ -62,6 +62,11 @@ func (t *treeBuilder) newInode(m *member) (in inode, sparse *sparseMap, err erro
 	}
 	in.xattrs, err = t.attributes(m)
 	return in, sparse, err
+}
+
+// validTarget says whether Linux can make a symbolic link to target.
+func validTarget(target string) bool {
+	return target != "" && len(target) <= maxPath && strings.IndexByte(target, 0) < 0
 }
 
 // attributes keeps the extended attributes of m in the form of the image. Many

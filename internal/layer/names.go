@@ -53,6 +53,9 @@ func inRoot(member, name, what string) (string, error) {
 	for rest := clean; rest != ""; {
 		var part string
 		part, rest, _ = strings.Cut(rest, "/")
+		if rest == "" {
+			part = strings.TrimPrefix(part, whiteoutPrefix)
+		}
 		if len(part) > maxName {
 			return "", refuse(clip(member), "%s has a part of more than %d bytes", clip(what), maxName)
 		}

@@ -304,23 +304,26 @@ func (p *parser) skip(s state, n int64) {
 	}
 }
 
-// close says that there is no more. A tar may lack its trailer and the padding
-// before it, but nothing else.
+// close says that there is no more. A tar may lack its trailer, but nothing
+// else: the kernel reads whole blocks, so even the last padding must be there.
 func (p *parser) close() error {
 	if p.err != nil {
 		return p.err
 	}
 	switch {
-	case p.state == atEnd, p.state == inPadding,
-		(p.state == inHeader || p.state == inTrailer) && p.fill == 0:
+	case p.state == atEnd, (p.state == inHeader || p.state == inTrailer) && p.fill == 0:
 		if p.pax == nil && p.longName == "" && p.longLink == "" {
 			return nil
 		}
 	}
-	if p.state == inContent {
+	switch p.state {
+	case inContent:
 		p.err = fmt.Errorf("member %q: %d of %d bytes are missing at the end of the tar: %w: %w",
 			p.cur.name, p.left, p.cur.stored, io.ErrUnexpectedEOF, errdefs.ErrInvalidArgument)
-	} else {
+	case inPadding:
+		p.err = fmt.Errorf("member %q: %d bytes of padding are missing at the end of the tar: %w: %w",
+			p.cur.name, p.left, io.ErrUnexpectedEOF, errdefs.ErrInvalidArgument)
+	default:
 		p.err = p.after("tar ends in the middle of a header: %w", io.ErrUnexpectedEOF)
 	}
 	return p.err
