@@ -14,18 +14,32 @@ import (
 // document is what the store wants to know of a manifest, an index or an
 // image config. Which of them it is, its fields tell.
 type document struct {
-	MediaType    string               `json:"mediaType"`
-	ArtifactType string               `json:"artifactType"`
-	Config       *ocispec.Descriptor  `json:"config"`
-	Layers       []ocispec.Descriptor `json:"layers"`
-	Manifests    []ocispec.Descriptor `json:"manifests"`
-	Subject      *ocispec.Descriptor  `json:"subject"`
-	Annotations  map[string]string    `json:"annotations"`
-	RootFS       rootFS               `json:"rootfs"`
+	SchemaVersion int                  `json:"schemaVersion"`
+	MediaType     string               `json:"mediaType"`
+	ArtifactType  string               `json:"artifactType"`
+	Config        *ocispec.Descriptor  `json:"config"`
+	Layers        []ocispec.Descriptor `json:"layers"`
+	Manifests     []ocispec.Descriptor `json:"manifests"`
+	Subject       *ocispec.Descriptor  `json:"subject"`
+	Annotations   map[string]string    `json:"annotations"`
+	RootFS        rootFS               `json:"rootfs"`
 }
 
 type rootFS struct {
 	DiffIDs []digest.Digest `json:"diff_ids"`
+}
+
+// readDocument reads a manifest or index.
+func (s *Store) readDocument(d digest.Digest) (*document, error) {
+	data, err := s.Read(d)
+	if err != nil {
+		return nil, err
+	}
+	var doc document
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return nil, fmt.Errorf("read manifest %s: %w: %w", d, err, errdefs.ErrInvalidArgument)
+	}
+	return &doc, nil
 }
 
 // children returns the digests that the document needs. A subject is not among
@@ -88,21 +102,17 @@ func (c *closure) manifestOnce(desc ocispec.Descriptor, depth int) error {
 	if err := c.store.present(desc.Digest, desc.Size); err != nil {
 		return err
 	}
-	data, err := c.store.Read(desc.Digest)
+	doc, err := c.store.readDocument(desc.Digest)
 	if err != nil {
 		return err
-	}
-	var doc document
-	if err := json.Unmarshal(data, &doc); err != nil {
-		return fmt.Errorf("read manifest %s: %w: %w", desc.Digest, err, errdefs.ErrInvalidArgument)
 	}
 	switch {
 	case doc.Manifests != nil && (doc.Layers != nil || doc.Config != nil):
 		return fmt.Errorf("read manifest %s: both a manifest and an index: %w", desc.Digest, errdefs.ErrInvalidArgument)
 	case doc.Config != nil:
-		return c.image(&doc)
+		return c.image(doc)
 	case doc.Manifests != nil:
-		return c.index(&doc, depth)
+		return c.index(doc, depth)
 	}
 	return fmt.Errorf("read manifest %s: neither a manifest nor an index: %w", desc.Digest, errdefs.ErrInvalidArgument)
 }
