@@ -249,3 +249,5 @@ func TestImageGoesToOurServerAndBack(t *testing.T) {
 	r, _, _ := open(t, server.New(ocimem.New(), server.Options{}), Config{})
 	checkRoundTrip(t, r)
 }
+
+func sha256Hex(s string) string { return digest.FromString(s).Encoded() }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -255,6 +256,8 @@ func unreachable(err error) string {
 		return errStalled.Error()
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "no answer in time"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "the connection breaks"
 	}
 	var op *net.OpError
 	if errors.As(err, &op) {

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -9,7 +10,6 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -120,30 +120,28 @@ func triesFor(resp *http.Response, err error) int {
 
 // triesAfter returns how many times to try again after err. A name that does
 // not exist and a certificate that does not verify stay so; a registry that is
-// just starting refuses connections for a moment; anything else that breaks in
-// a network may work the next time.
+// just starting refuses connections for a moment; anything else that goes wrong
+// on the way may go well the next time.
 func triesAfter(err error) int {
 	var dns *net.DNSError
 	var op *net.OpError
-	var timeout net.Error
+	var certificate *tls.CertificateVerificationError
+	var plain tls.RecordHeaderError
+	dial := errors.As(err, &op) && op.Op == "dial"
 	switch {
 	case errors.As(err, &dns):
 		if dns.IsNotFound || !dns.IsTemporary {
 			return 0
 		}
 		return connects
-	case errors.Is(err, context.Canceled):
-		return 0
-	case errors.As(err, &op) && op.Op == "dial":
+	case dial:
 		return connects
-	case errors.As(err, &op) && op.Op == "remote error": // a TLS alert
+	case errors.Is(err, context.Canceled), classOf(err) != nil:
 		return 0
-	case errors.Is(err, errStalled), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
-		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNABORTED),
-		errors.As(err, &op), errors.As(err, &timeout) && timeout.Timeout():
-		return breaks
+	case errors.As(err, &certificate), errors.As(err, &plain), op != nil && op.Op == "remote error": // a TLS alert
+		return 0
 	}
-	return 0
+	return breaks
 }
 
 // delay returns how long to wait before retry number try (from 0) to host:
