@@ -17,10 +17,13 @@ func addCommands(root *cobra.Command, e *engine.Engine) {
 		pullCommand(e),
 		pushCommand(e),
 		imagesCommand(e, "images"),
+		loginCommand(e),
+		logoutCommand(e),
 	)...)
 	root.AddCommand(grouped(management,
 		containerCommand(e),
 		imageCommand(e),
+		registryCommand(e),
 	)...)
 	root.AddCommand(grouped(other,
 		createCommand(e),
