@@ -141,9 +141,7 @@ func report(w io.Writer, err error) int {
 		fmt.Fprintln(w, "shale: interrupted")
 		code = 130
 	default:
-		for _, err := range apart(err) {
-			fmt.Fprintf(w, "shale: %s\n", oneLine(err.Error()))
-		}
+		fmt.Fprintf(w, "shale: %s\n", oneLine(err.Error()))
 	}
 	var hint hinted
 	if errors.As(err, &hint) && hint.Hint() != "" {

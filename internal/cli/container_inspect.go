@@ -1,12 +1,14 @@
 package cli
 
 import (
-	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"github.com/shaleproject/shale/internal/cli/format"
 	"github.com/shaleproject/shale/internal/engine"
 	"github.com/shaleproject/shale/internal/image"
 )
@@ -19,9 +21,21 @@ func containerInspectCommand(e *engine.Engine) *cobra.Command {
 		Short: "Display detailed information on one or more containers",
 		Args:  atLeast(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return printInspected(cmd.OutOrStdout(), spec, args, func(name string) (any, error) {
-				return inspectContainer(cmd.Context(), e, name, size)
-			})
+			containers, err := e.Containers()
+			if err != nil {
+				return err
+			}
+			var found []any
+			var errs []error
+			for _, name := range args {
+				info, err := containers.Inspect(cmd.Context(), name, size)
+				if err != nil {
+					errs = append(errs, err)
+					continue
+				}
+				found = append(found, info)
+			}
+			return errors.Join(append([]error{printInspect(cmd, spec, found)}, errs...)...)
 		},
 	}
 	cmd.Flags().StringVarP(&spec, "format", "f", "", "Format output using a custom template: 'json' or a Go template")
@@ -29,12 +43,24 @@ func containerInspectCommand(e *engine.Engine) *cobra.Command {
 	return cmd
 }
 
-func inspectContainer(ctx context.Context, e *engine.Engine, name string, size bool) (any, error) {
-	containers, err := e.Containers()
-	if err != nil {
-		return nil, err
+// printInspect prints what an inspect command has found: one JSON list, or
+// each value with a template.
+func printInspect(cmd *cobra.Command, spec string, found []any) error {
+	if spec == "" {
+		if found == nil {
+			found = []any{}
+		}
+		out := json.NewEncoder(cmd.OutOrStdout())
+		out.SetEscapeHTML(false)
+		out.SetIndent("", "    ")
+		return out.Encode(found)
 	}
-	return containers.Inspect(ctx, name, size)
+	for _, v := range found {
+		if err := format.One(cmd.OutOrStdout(), spec, v); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func containerPruneCommand(e *engine.Engine) *cobra.Command {

@@ -161,6 +161,8 @@ func advise(s *store.Store, err error) error {
 	switch {
 	case errdefs.IsPermissionDenied(err) && os.Geteuid() != 0:
 		advice = "an ordinary user mounts only in a user namespace: "
+	case errdefs.IsPermissionDenied(err) && sys.InUserNamespace():
+		advice = "overlayfs in a user namespace needs Linux 5.11, and a container around that allows it: "
 	case errdefs.IsPermissionDenied(err):
 		advice = "root may not mount here, perhaps because of a container around (docker run --privileged): "
 	case kindErr == nil && errdefs.IsInvalidArgument(err) && notForUpper(kind):

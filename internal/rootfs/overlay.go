@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -64,20 +65,12 @@ func (d overlay) Stack(ctx context.Context, layers []digest.Digest, at, upper, w
 	if err != nil {
 		return nil, err
 	}
-	lowers := make([]string, len(layers))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for i, l := range layers {
-		group.Go(func() error {
-			var err error
-			if lowers[i], err = d.tree(ctx, l); err != nil {
-				return fmt.Errorf("stack layer %s: %w", l, err)
-			}
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
+	if err := d.unpackMissing(ctx, layers); err != nil {
 		return nil, err
+	}
+	var lowers []string
+	for _, l := range layers {
+		lowers = append(lowers, d.tree(l))
 	}
 	if err := makeUpper(upper, work, root, !d.form.options.NoOwner); err != nil {
 		return nil, err
@@ -85,36 +78,101 @@ func (d overlay) Stack(ctx context.Context, layers []digest.Digest, at, upper, w
 	return append([]sys.Mount{scratch(at)}, stack(lowers, at, upper, work, d.form.mount...)...), nil
 }
 
-// tree returns the directory that holds layer l, unpacked. It makes it if it is
-// missing.
-func (d overlay) tree(ctx context.Context, l digest.Digest) (string, error) {
-	dir := d.store.TreeDir(l)
-	tree := filepath.Join(dir, d.form.name)
-	if _, err := os.Lstat(tree); !errors.Is(err, fs.ErrNotExist) {
-		return tree, err
-	}
-	blob, err := d.store.Blob(l)
-	if err != nil {
-		return "", err
-	}
-	defer blob.Close()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
-	lock, err := sys.LockContext(ctx, filepath.Join(dir, "lock"), sys.Exclusive)
-	if err != nil {
-		return "", err
-	}
-	defer lock.Close()
-	if _, err := os.Lstat(tree); !errors.Is(err, fs.ErrNotExist) {
-		return tree, err // whoever had the lock before us made it
-	}
-	return tree, d.unpack(ctx, blob, tree)
+// tree is where layer l lies unpacked, or will.
+func (d overlay) tree(l digest.Digest) string {
+	return filepath.Join(d.store.TreeDir(l), d.form.name)
 }
 
-// unpack makes tree. Its caller holds the lock.
-func (d overlay) unpack(ctx context.Context, blob *store.Blob, tree string) error {
-	dir, made := filepath.Dir(tree), tree+aside
+func (d overlay) has(l digest.Digest) (bool, error) {
+	_, err := os.Lstat(d.tree(l))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// unpackMissing makes the trees that are missing among those of layers. They
+// are synced together: syncfs takes as long for one as for all.
+func (d overlay) unpackMissing(ctx context.Context, layers []digest.Digest) (err error) {
+	missing, locks, err := d.lockMissing(ctx, layers)
+	defer func() {
+		for _, lock := range locks {
+			err = errors.Join(err, lock.Close())
+		}
+	}()
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, l := range missing {
+		group.Go(func() error {
+			if err := d.unpack(ctx, l); err != nil {
+				return fmt.Errorf("unpack layer %s: %w", l, err)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		for _, l := range missing {
+			err = errors.Join(err, os.RemoveAll(d.tree(l)+aside))
+		}
+		return err
+	}
+	if err := sys.SyncFS(d.store.Root()); err != nil {
+		return err
+	}
+	for _, l := range missing {
+		if err := sys.RenameNoReplace(d.tree(l)+aside, d.tree(l)); err != nil {
+			return err
+		}
+		if err := sys.SyncDir(d.store.TreeDir(l)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lockMissing returns those of layers that have no tree, each locked. Locks
+// are taken in the order of the digests, so that no two processes wait for each
+// other. They belong to the caller, after an error too.
+func (d overlay) lockMissing(ctx context.Context, layers []digest.Digest) (missing []digest.Digest, locks []*sys.FileLock, err error) {
+	for _, l := range slices.Sorted(slices.Values(layers)) {
+		if there, err := d.has(l); there || err != nil {
+			if err != nil {
+				return nil, locks, err
+			}
+			continue
+		}
+		dir := d.store.TreeDir(l)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, locks, err
+		}
+		lock, err := sys.LockContext(ctx, filepath.Join(dir, "lock"), sys.Exclusive)
+		if err != nil {
+			return nil, locks, err
+		}
+		there, err := d.has(l)
+		if there || err != nil { // whoever had the lock before us made it
+			err = errors.Join(err, lock.Close())
+			if err != nil {
+				return nil, locks, err
+			}
+			continue
+		}
+		missing, locks = append(missing, l), append(locks, lock)
+	}
+	return missing, locks, nil
+}
+
+// unpack unpacks layer l beside the place of its tree. Its caller holds the lock.
+func (d overlay) unpack(ctx context.Context, l digest.Digest) error {
+	source, err := d.store.Layer(l)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	made := d.tree(l) + aside
 	if err := os.RemoveAll(made); err != nil { // left by a process that was killed
 		return err
 	}
@@ -125,17 +183,7 @@ func (d overlay) unpack(ctx context.Context, blob *store.Blob, tree string) erro
 	options.Warn = func(name string, err error) {
 		slog.DebugContext(ctx, "attribute left out of an unpacked layer", "file", name, "error", err)
 	}
-	err := layer.Unpack(ctx, blob, made, options)
-	if err == nil {
-		err = sys.SyncFS(made)
-	}
-	if err == nil {
-		err = sys.RenameNoReplace(made, tree)
-	}
-	if err != nil {
-		return errors.Join(err, os.RemoveAll(made))
-	}
-	return sys.SyncDir(dir)
+	return layer.UnpackFS(ctx, source.FS, made, options)
 }
 
 // Forget removes the trees of layer l.

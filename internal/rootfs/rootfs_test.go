@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/shaleproject/shale/internal/rootfs"
 	"github.com/shaleproject/shale/internal/rootfs/rootfstest"
 	"github.com/shaleproject/shale/internal/store"
@@ -112,5 +114,71 @@ func TestOverlayForAnOrdinaryUser(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// storeEnv makes TestChooseAdvises use a store at a place where no upper can be.
+const storeEnv = "SHALE_ROOTFS_TEST_STORE"
+
+func TestChooseSaysWhatToDoOnAnOverlay(t *testing.T) {
+	if dir := os.Getenv(storeEnv); dir != "" {
+		s, err := store.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		_, _, err = rootfs.Choose(s, "")
+		t.Log(err)
+		if !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "overlayfs can't hold what containers write: move the store") {
+			t.Error("no advice")
+		}
+		return
+	}
+	dir := t.TempDir()
+	lower, upper, work, at := filepath.Join(dir, "lower"), filepath.Join(dir, "upper"), filepath.Join(dir, "work"), filepath.Join(dir, "at")
+	for _, d := range []string{lower, upper, work} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), storeEnv+"="+filepath.Join(at, "store"))
+	var out []byte
+	err := sys.PrivateMounts(func() error {
+		err := sys.MountAll([]sys.Mount{{Type: "overlay", Target: at, Layers: []string{lower},
+			Data: sys.Option("upperdir", upper) + "," + sys.Option("workdir", work)}})
+		if err != nil {
+			t.Skip(err)
+		}
+		out, err = cmd.CombinedOutput()
+		return err
+	})
+	t.Logf("%s", out)
+	if err != nil && !t.Skipped() {
+		t.Error(err)
+	}
+}
+
+func TestChooseRemembersAndKnowsItsDrivers(t *testing.T) {
+	s, err := store.Open(filepath.Join(t.TempDir(), "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, _, err := rootfs.Choose(s, "vfs"); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("unknown driver: %v", err)
+	}
+	first, reason, err := rootfs.Choose(s, "")
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Logf("%s: %s", first.Name(), reason)
+	kept, err := s.Cache("driver").All(t.Context())
+	if err != nil || len(kept) != 1 {
+		t.Errorf("%d answers kept, %v", len(kept), err)
+	}
+	again, sameReason, err := rootfs.Choose(s, "")
+	if err != nil || again.Name() != first.Name() || sameReason != reason {
+		t.Errorf("then %v: %s, %v", again, sameReason, err)
 	}
 }

@@ -19,10 +19,13 @@ import (
 // tell the files apart, but by inode number and directory size.
 type tree map[string]string
 
+const sameAs = " same as "
+
 func describe(t *testing.T, root string) tree {
 	t.Helper()
 	got := make(tree)
-	links := make(map[uint64]string) // inode to the first name that has it
+	type inode struct{ dev, ino uint64 }
+	links := make(map[inode]string) // to the first name that has it
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -40,10 +43,11 @@ func describe(t *testing.T, root string) tree {
 			return err
 		}
 		st := info.Sys().(*syscall.Stat_t)
-		if first, ok := links[st.Ino]; ok && !d.IsDir() {
-			line += " same as " + first
+		id := inode{st.Dev, st.Ino}
+		if first, ok := links[id]; ok && !d.IsDir() {
+			line += sameAs + first
 		} else {
-			links[st.Ino] = name
+			links[id] = name
 		}
 		got[name] = line
 		return nil

@@ -81,7 +81,7 @@ func expected(members []member) tree {
 		name := filepath.Clean(m.Name)
 		suffix := ""
 		if m.Typeflag == tar.TypeLink {
-			suffix = " same as " + m.Linkname
+			suffix = sameAs + m.Linkname
 			m = byName[m.Linkname]
 		}
 		byName[name] = m
