@@ -149,12 +149,14 @@ func (u *unpacker) fill(dir *sys.Dir, name string, fi fs.FileInfo) error {
 	if err != nil {
 		return err
 	}
+	veils := false
 	for _, e := range list {
 		if err := u.ctx.Err(); err != nil {
 			return err
 		}
 		fi, err := e.Info()
 		if err == nil {
+			veils = veils || fi.Sys().(*Stat).Whiteout
 			err = u.make(dir, path.Join(name, e.Name()), fi)
 		}
 		if err != nil {
@@ -172,18 +174,25 @@ func (u *unpacker) fill(dir *sys.Dir, name string, fi fs.FileInfo) error {
 		}
 	}
 	if s.Opaque {
-		attr := opaqueXattr
-		if u.o.UserXattr {
-			attr = userOpaque
+		if err := u.mark(dir, opaqueXattr, "y"); err != nil {
+			return err
 		}
-		if err := dir.SetSelfXattr(attr, []byte("y")); err != nil {
+	}
+	if veils {
+		if err := u.mark(dir, originXattr, ""); err != nil {
 			return err
 		}
 	}
 	return dir.SetSelf(uid, gid, unixMode(fi.Mode())&0o7777, fi.ModTime())
 }
 
-const userOpaque = "user.overlay.opaque"
+// mark gives a directory an attribute that overlayfs reads.
+func (u *unpacker) mark(dir *sys.Dir, attr, value string) error {
+	if u.o.UserXattr {
+		attr = "user." + strings.TrimPrefix(attr, "trusted.")
+	}
+	return dir.SetSelfXattr(attr, []byte(value))
+}
 
 // make makes one file in dir.
 func (u *unpacker) make(dir *sys.Dir, name string, fi fs.FileInfo) error {
