@@ -28,12 +28,16 @@ func Diff(ctx context.Context, lower, upper FS, w *layer.Writer) error {
 	if err != nil {
 		return err
 	}
-	if !sameAttr(below, above) { // not the time, which says nothing about a root
-		if err := d.add(ctx, ".", above); err != nil {
+	if err := d.enterRoot(upper); err != nil {
+		return err
+	}
+	if !sameAttr(below, above) {
+		d.dirs[0].written = false
+		if err := d.flush(ctx); err != nil {
 			return err
 		}
 	}
-	return d.dir(ctx, ".")
+	return d.kids(ctx, ".")
 }
 
 // Archive writes all of fsys as one layer. It does not close w.
@@ -46,8 +50,8 @@ type differ struct {
 	lower, upper FS
 }
 
-// dir compares a directory that both trees have.
-func (d *differ) dir(ctx context.Context, path string) error {
+// kids compares what a directory holds that both trees have.
+func (d *differ) kids(ctx context.Context, path string) error {
 	old, err := d.lower.ReadDir(path)
 	if err != nil {
 		return fmt.Errorf("compare %s: %w", absolute(path), err)
@@ -59,7 +63,7 @@ func (d *differ) dir(ctx context.Context, path string) error {
 	for len(old) > 0 || len(cur) > 0 {
 		switch {
 		case len(cur) == 0 || len(old) > 0 && old[0].Name() < cur[0].Name():
-			err, old = d.whiteout(join(path, old[0].Name())), old[1:]
+			err, old = d.whiteout(ctx, join(path, old[0].Name())), old[1:]
 		case len(old) == 0 || cur[0].Name() < old[0].Name():
 			err, cur = d.addAll(ctx, join(path, cur[0].Name()), cur[0]), cur[1:]
 		default:
@@ -85,12 +89,14 @@ func (d *differ) both(ctx context.Context, path string, oldEntry, curEntry fs.Di
 	}
 	same := sameAttr(old, cur) && old.ModTime().Unix() == cur.ModTime().Unix()
 	if old.IsDir() && cur.IsDir() {
+		d.enter(&enteredDir{path: path, attr: attrOf(d.upper, path, cur)})
+		defer d.leave()
 		if !same {
-			if err := d.add(ctx, path, cur); err != nil {
+			if err := d.flush(ctx); err != nil {
 				return err
 			}
 		}
-		return d.dir(ctx, path)
+		return d.kids(ctx, path)
 	}
 	if cur.IsDir() {
 		return d.addAll(ctx, path, curEntry)
@@ -127,11 +133,7 @@ func (d *differ) addAll(ctx context.Context, path string, e fs.DirEntry) error {
 }
 
 func (d *differ) add(ctx context.Context, path string, info fs.FileInfo) error {
-	from, at := origin(d.upper, path, info)
-	a := &attr{
-		name: info.Name(), mode: info.Mode(), size: info.Size(), mtime: info.ModTime(),
-		stat: statOf(info), from: from, at: at,
-	}
+	a := attrOf(d.upper, path, info)
 	target := ""
 	if a.mode.Type() == fs.ModeSymlink {
 		var err error

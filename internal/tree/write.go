@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -20,20 +19,17 @@ import (
 //
 // The order is canonical: a directory comes before what it holds, names of one
 // directory are sorted byte by byte, and a whiteout stands where the name that
-// it hides would. Directories of the base are in the layer only if their own
-// metadata changed.
+// it hides would.
+//
+// A directory of the base is in the layer, with the metadata it has there, if
+// something below it is, and only then. Leaving it out would be smaller, but
+// overlayfs takes the metadata of a merged directory from the topmost layer,
+// where a directory that is only implied has none. BuildKit's layers have these
+// directories, too, though with the time of the build.
 func (c *Changes) WriteLayer(ctx context.Context, w *layer.Writer) error {
 	l := newLayerWriter(w)
-	if c.root.inode != nil && c.base != nil {
-		info, err := c.base.Lstat(".")
-		if err != nil {
-			return err
-		}
-		if !c.root.sameMeta(info) {
-			if err := l.file(ctx, ".", c.root.attr("."), ""); err != nil {
-				return err
-			}
-		}
+	if err := l.enterRoot(c.FS()); err != nil {
+		return err
 	}
 	return c.writeKids(ctx, l, c.root, ".")
 }
@@ -49,65 +45,119 @@ func (c *Changes) writeKids(ctx context.Context, l *layerWriter, dir *node, path
 
 func (c *Changes) writeNode(ctx context.Context, l *layerWriter, dir, n *node, path string) error {
 	if n.gone {
-		return l.whiteout(path)
+		return l.whiteout(ctx, path)
 	}
-	if n.inode != nil {
-		var below fs.FileInfo
-		if dir.merged && n.mode.IsDir() {
-			var err error
-			if below, err = c.base.Lstat(path); err != nil && !isNotExist(err) {
-				return err
-			}
+	_, name := split(path)
+	if !n.isDir() {
+		return l.file(ctx, path, n.attr(name), n.target)
+	}
+	var below fs.FileInfo // what the base has there
+	if dir.merged {
+		info, err := c.base.Lstat(path)
+		if err != nil && !isNotExist(err) {
+			return err
 		}
-		if !n.merged || below == nil || !n.sameMeta(below) {
-			_, name := split(path)
-			if err := l.file(ctx, path, n.attr(name), n.target); err != nil {
-				return err
-			}
+		if err == nil {
+			below = info
 		}
-		if n.mode.IsDir() && !n.merged && below != nil && below.IsDir() {
-			if err := l.opaque(path); err != nil {
-				return err
-			}
+	}
+	d := &enteredDir{path: path}
+	if n.inode == nil {
+		d.attr = attrOf(c.base, path, below)
+	} else {
+		d.attr = n.attr(name)
+	}
+	l.enter(d)
+	defer l.leave()
+	if n.inode != nil && (!n.merged || !n.sameMeta(below)) {
+		if err := l.flush(ctx); err != nil {
+			return err
+		}
+	}
+	if !n.merged && below != nil && below.IsDir() {
+		if err := l.w.Opaque(path); err != nil {
+			return err
 		}
 	}
 	return c.writeKids(ctx, l, n, path)
+}
+
+// attrOf is info, found at path in fsys, in our own form.
+func attrOf(fsys FS, path string, info fs.FileInfo) *attr {
+	from, at := origin(fsys, path, info)
+	_, name := split(path)
+	return &attr{
+		name: name, mode: info.Mode(), size: info.Size(), mtime: info.ModTime(),
+		stat: statOf(info), from: from, at: at,
+	}
 }
 
 // layerWriter turns files of a tree into members of a layer.
 type layerWriter struct {
 	w     *layer.Writer
 	links map[uint64]string
+	dirs  []*enteredDir // that lead to the current member
+}
+
+// enteredDir is a directory that is written as soon as something in it is.
+type enteredDir struct {
+	path    string
+	attr    *attr
+	written bool
 }
 
 func newLayerWriter(w *layer.Writer) *layerWriter {
 	return &layerWriter{w: w, links: map[uint64]string{}}
 }
 
-func (l *layerWriter) whiteout(path string) error {
-	if err := l.w.Whiteout(path); err != nil {
-		return fmt.Errorf("write layer: %w", err)
+func (l *layerWriter) enter(d *enteredDir) { l.dirs = append(l.dirs, d) }
+func (l *layerWriter) leave()              { l.dirs = l.dirs[:len(l.dirs)-1] }
+
+// enterRoot enters the root of fsys. It gets a member only if a layer without
+// one would show it otherwise; the time says nothing about a root.
+func (l *layerWriter) enterRoot(fsys FS) error {
+	info, err := fsys.Lstat(".")
+	if err != nil {
+		return err
+	}
+	usual := &attr{mode: fs.ModeDir | 0o755, stat: &layer.Stat{}}
+	l.enter(&enteredDir{path: ".", attr: attrOf(fsys, ".", info), written: sameAttr(usual, info)})
+	return nil
+}
+
+// flush writes the directories that were entered.
+func (l *layerWriter) flush(ctx context.Context) error {
+	for _, d := range l.dirs {
+		if d.written {
+			continue
+		}
+		d.written = true
+		if err := l.member(ctx, d.path, d.attr, ""); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func (l *layerWriter) opaque(path string) error {
-	if err := l.w.Opaque(path); err != nil {
-		return fmt.Errorf("write layer: %w", err)
+func (l *layerWriter) whiteout(ctx context.Context, path string) error {
+	if err := l.flush(ctx); err != nil {
+		return err
 	}
-	return nil
+	return l.w.Whiteout(path)
 }
 
 // file writes one file, which lies at path of the layer, content and all. target
 // is that of a symbolic link.
 func (l *layerWriter) file(ctx context.Context, path string, a *attr, target string) error {
-	if err := ctx.Err(); err != nil {
+	if err := l.flush(ctx); err != nil {
 		return err
 	}
-	_, name := split(path)
-	if strings.HasPrefix(name, ".wh.") {
-		return fmt.Errorf("write layer: %s: %w", absolute(path),
-			errdefs.ErrInvalidArgument.WithMessage("names that begin with .wh. mean deleted files in a layer"))
+	return l.member(ctx, path, a, target)
+}
+
+func (l *layerWriter) member(ctx context.Context, path string, a *attr, target string) error {
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	h, err := header(path, a, target)
 	if err != nil {
@@ -121,7 +171,7 @@ func (l *layerWriter) file(ctx context.Context, path string, a *attr, target str
 		}
 	}
 	if err := l.w.WriteHeader(h); err != nil {
-		return fmt.Errorf("write layer: %w", err)
+		return err
 	}
 	if h.Typeflag != tar.TypeReg || a.size == 0 {
 		return nil
@@ -134,10 +184,10 @@ func (l *layerWriter) content(path string, a *attr) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", absolute(path), classed(err))
 	}
-	n, err := l.w.ReadFrom(io.LimitReader(f, a.size))
+	n, err := l.w.ReadFrom(f)
 	if err != nil {
 		f.Close()
-		return fmt.Errorf("write %s to the layer: %w", absolute(path), err)
+		return fmt.Errorf("copy %s to the layer: %w", absolute(path), err)
 	}
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("read %s: %w", absolute(path), err)
@@ -165,7 +215,7 @@ func header(path string, a *attr, target string) (*tar.Header, error) {
 	case fs.ModeDir:
 		h.Typeflag, h.Name = tar.TypeDir, path+"/"
 	case fs.ModeSymlink:
-		h.Typeflag, h.Linkname, h.Mode = tar.TypeSymlink, target, 0o777
+		h.Typeflag, h.Linkname = tar.TypeSymlink, target
 	case fs.ModeNamedPipe:
 		h.Typeflag = tar.TypeFifo
 	case fs.ModeDevice, fs.ModeDevice | fs.ModeCharDevice:
