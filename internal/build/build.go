@@ -201,16 +201,16 @@ func (j *job) toImage(ctx context.Context, res *client.Result, r *ref.Ref, confi
 	if err != nil {
 		return nil, err
 	}
-	step.Progress("layers", "exporting layers", 0, 0, true)
+	step.Progress("exporting layers", 0, 0, true)
 	digests := export.DiffIDs(layers)
 	img, err := j.Images.Write(ctx, j.lease, config, digests, j.req.Output.Names)
 	if err != nil {
 		return nil, fmt.Errorf("export image: %w", err)
 	}
-	step.Progress("image", "writing image "+img.ConfigDigest.String(), 0, 0, true)
+	step.Progress("writing image "+img.ConfigDigest.String(), 0, 0, true)
 	for _, name := range j.req.Output.Names {
 		named, _ := image.ParseName(name) // it did at the start
-		step.Progress("name "+name, "naming to "+named.String(), 0, 0, true)
+		step.Progress("naming to "+named.String(), 0, 0, true)
 	}
 	return img, nil
 }

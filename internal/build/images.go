@@ -60,7 +60,7 @@ func (b *bases) find(ctx context.Context, name string, pull bool, platform *ocis
 	}
 	sink := progress.Sink(func(e progress.Event) {
 		if e.ID != "" {
-			step.Progress(e.ID, e.Action, e.Current, e.Total, e.Total > 0 && e.Current >= e.Total)
+			step.Progress(e.ID+" "+e.Action, e.Current, e.Total, e.Total == 0 || e.Current >= e.Total)
 		}
 	})
 	if _, err := b.images.Pull(ctx, name, image.PullOptions{Platform: platform, Progress: sink}); err != nil {

@@ -141,7 +141,9 @@ func report(w io.Writer, err error) int {
 		fmt.Fprintln(w, "shale: interrupted")
 		code = 130
 	default:
-		fmt.Fprintf(w, "shale: %s\n", oneLine(err.Error()))
+		for _, err := range apart(err) {
+			fmt.Fprintf(w, "shale: %s\n", oneLine(err.Error()))
+		}
 	}
 	var hint hinted
 	if errors.As(err, &hint) && hint.Hint() != "" {

@@ -1,14 +1,12 @@
 package cli
 
 import (
-	"encoding/json"
-	"errors"
+	"context"
 	"fmt"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
-	"github.com/shaleproject/shale/internal/cli/format"
 	"github.com/shaleproject/shale/internal/engine"
 	"github.com/shaleproject/shale/internal/image"
 )
@@ -21,21 +19,9 @@ func containerInspectCommand(e *engine.Engine) *cobra.Command {
 		Short: "Display detailed information on one or more containers",
 		Args:  atLeast(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			containers, err := e.Containers()
-			if err != nil {
-				return err
-			}
-			var found []any
-			var errs []error
-			for _, name := range args {
-				info, err := containers.Inspect(cmd.Context(), name, size)
-				if err != nil {
-					errs = append(errs, err)
-					continue
-				}
-				found = append(found, info)
-			}
-			return errors.Join(append([]error{printInspect(cmd, spec, found)}, errs...)...)
+			return printInspected(cmd.OutOrStdout(), spec, args, func(name string) (any, error) {
+				return inspectContainer(cmd.Context(), e, name, size)
+			})
 		},
 	}
 	cmd.Flags().StringVarP(&spec, "format", "f", "", "Format output using a custom template: 'json' or a Go template")
@@ -43,24 +29,12 @@ func containerInspectCommand(e *engine.Engine) *cobra.Command {
 	return cmd
 }
 
-// printInspect prints what an inspect command has found: one JSON list, or
-// each value with a template.
-func printInspect(cmd *cobra.Command, spec string, found []any) error {
-	if spec == "" {
-		if found == nil {
-			found = []any{}
-		}
-		out := json.NewEncoder(cmd.OutOrStdout())
-		out.SetEscapeHTML(false)
-		out.SetIndent("", "    ")
-		return out.Encode(found)
+func inspectContainer(ctx context.Context, e *engine.Engine, name string, size bool) (any, error) {
+	containers, err := e.Containers()
+	if err != nil {
+		return nil, err
 	}
-	for _, v := range found {
-		if err := format.One(cmd.OutOrStdout(), spec, v); err != nil {
-			return err
-		}
-	}
-	return nil
+	return containers.Inspect(ctx, name, size)
 }
 
 func containerPruneCommand(e *engine.Engine) *cobra.Command {

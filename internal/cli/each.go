@@ -3,22 +3,60 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
 
-// each calls f for every argument, prints those for which it succeeds, as
-// Docker does, and returns all errors.
-func each(cmd *cobra.Command, args []string, f func(arg string) error) error {
-	var errs []error
+// several are the errors of a command that went on after the first one. Each
+// gets a line of its own.
+type several []error
+
+func (s several) Error() string {
+	lines := make([]string, len(s))
+	for n, err := range s {
+		lines[n] = err.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (s several) Unwrap() []error { return s }
+
+// forEach calls f for every argument: what fails doesn't stop what comes after
+// it, but the command fails.
+func forEach(args []string, f func(arg string) error) error {
+	var errs several
 	for _, arg := range args {
 		if err := f(arg); err != nil {
 			errs = append(errs, err)
-			continue
-		}
-		if _, err := fmt.Fprintln(cmd.OutOrStdout(), arg); err != nil {
-			return err
 		}
 	}
-	return errors.Join(errs...)
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
+		return errs[0]
+	}
+	return errs
+}
+
+// each is forEach that prints the arguments for which f succeeds, as Docker
+// does.
+func each(cmd *cobra.Command, args []string, f func(arg string) error) error {
+	return forEach(args, func(arg string) error {
+		if err := f(arg); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(cmd.OutOrStdout(), arg)
+		return err
+	})
+}
+
+// apart returns the errors that are to be reported one by one.
+func apart(err error) []error {
+	var list several
+	if errors.As(err, &list) {
+		return list
+	}
+	return []error{err}
 }

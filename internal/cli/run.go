@@ -108,11 +108,10 @@ func newContainer(cmd *cobra.Command, e *engine.Engine, f *containerFlags, args 
 // pullProgress shows a pull on standard error: standard output is the
 // container's.
 func pullProgress(cmd *cobra.Command, quiet bool) progress.Sink {
-	return func(ev progress.Event) {
-		if ev.Message != "" && !quiet {
-			fmt.Fprintln(cmd.ErrOrStderr(), ev.Message)
-		}
+	if quiet {
+		return nil
 	}
+	return newTransfer(cmd.ErrOrStderr()).sink()
 }
 
 // streamsOf are the files of this process that a container is attached to.

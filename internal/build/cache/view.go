@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"hash"
+	"path"
 	"reflect"
 
 	"github.com/containerd/errdefs"
@@ -57,8 +59,10 @@ func (c *Cache) content(ctx context.Context, r *ref.Ref, view *View) (digest.Dig
 		switch {
 		case p.Optional && errdefs.IsNotFound(err):
 			d = "none"
+		case errdefs.IsNotFound(err) && len(o.Required) == 0:
+			return "", fmt.Errorf("compute cache key: %q: %w", path.Join("/", p.Path), errdefs.ErrNotFound)
 		case err != nil:
-			return "", err
+			return "", fmt.Errorf("compute cache key: %w", err)
 		}
 		field(h, []byte(p.Path))
 		field(h, []byte(d))

@@ -243,5 +243,5 @@ func (c *counter) Write(p []byte) (int, error) {
 
 func (c *counter) report(done bool) {
 	c.shown = c.current
-	c.step.Progress("download", "downloading", c.current, c.total, done)
+	c.step.Progress("downloading", c.current, c.total, done)
 }

@@ -18,7 +18,8 @@ type Vertex struct {
 	Op     *pb.Op
 	Inputs []Edge
 
-	// IgnoreCache says that the step runs even if its result is known.
+	// IgnoreCache says that the step runs even if its result is known: it was
+	// asked for, or a step before it runs for that reason.
 	IgnoreCache bool
 
 	// Group is how the display gathers vertices that belong together.
@@ -103,10 +104,11 @@ func (l *loader) vertex(d digest.Digest, depth int) (*Vertex, error) {
 			return nil, err
 		}
 		v.Inputs = append(v.Inputs, e)
+		v.IgnoreCache = v.IgnoreCache || e.Vertex.IgnoreCache
 	}
 	v.Name = opName(v)
 	if meta := l.def.Metadata[string(d)]; meta != nil {
-		v.IgnoreCache = meta.IgnoreCache
+		v.IgnoreCache = v.IgnoreCache || meta.IgnoreCache
 		v.Group = meta.ProgressGroup
 		v.Resources = meta.LinuxResources
 		if name := meta.Description["llb.customname"]; name != "" {

@@ -103,15 +103,15 @@ func (s *Step) Done(err error) {
 	s.sendVertex()
 }
 
-// Progress is how far a part of the step (a layer, say) has come. Current and
-// total are bytes; a total of 0 is unknown.
-func (s *Step) Progress(id, action string, current, total int64, done bool) {
+// Progress is how far a part of the step has come, which what names as the
+// display shows it. Current and total are bytes; a total of 0 is unknown.
+func (s *Step) Progress(what string, current, total int64, done bool) {
 	if s.status == nil {
 		return
 	}
 	now := s.status.now()
 	st := &bkclient.VertexStatus{
-		ID: id, Vertex: s.vertex.Digest, Name: action, Current: current, Total: total,
+		ID: what, Vertex: s.vertex.Digest, Name: what, Current: current, Total: total,
 		Timestamp: now, Started: s.vertex.Started,
 	}
 	if done {

@@ -32,11 +32,12 @@ type Error struct {
 	// Status is the HTTP status of the answer, 0 if there was none.
 	Status int
 
-	// Hint is a line for the user on what to do about it, or empty.
-	Hint string
-
+	hint         string
 	class, cause error
 }
+
+// Hint returns a line for the user on what to do about it, or "".
+func (e *Error) Hint() string { return e.hint }
 
 // Error returns one line.
 func (e *Error) Error() string { return e.Op + ": " + e.cause.Error() }
@@ -88,7 +89,7 @@ func (r *registry) fail(op string, kind, err error) error {
 	case errors.As(err, &answer):
 		r.explain(e, kind, answer)
 	case errors.As(err, &no):
-		e.class, e.cause, e.Hint = errdefs.ErrPermissionDenied, no, no.hint
+		e.class, e.cause, e.hint = errdefs.ErrPermissionDenied, no, no.hint
 	case classOf(err) != nil:
 		e.class, e.cause = classOf(err), tidy(err)
 	case errors.Is(err, ociregistry.ErrUnsupported):
@@ -111,14 +112,14 @@ func (r *registry) explain(e *Error, kind error, answer ociregistry.HTTPError) {
 	text := reason(answer)
 	switch e.Status {
 	case http.StatusUnauthorized:
-		e.cause, e.Hint = r.explainLogin(text)
+		e.cause, e.hint = r.explainLogin(text)
 		return
 	case http.StatusForbidden:
 		if text == "" {
 			text = "access denied"
 		}
 		if r.auth.anonymous() {
-			e.Hint = "log in with: shale login " + r.name
+			e.hint = "log in with: shale login " + r.name
 		}
 	case http.StatusNotFound:
 		e.cause = kind

@@ -29,7 +29,7 @@ func (c *Client) Login(ctx context.Context, host string, cred Credentials) (Cred
 	if err != nil {
 		err = r.fail(op, ociregistry.ErrNameUnknown, err)
 		if e, ok := err.(*Error); ok && e.class == errdefs.ErrUnauthenticated {
-			e.Hint = "" // that is what the user is doing
+			e.hint = "" // that is what the user is doing
 		}
 		return Credentials{}, err
 	}

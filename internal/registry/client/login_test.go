@@ -29,8 +29,8 @@ func checkLoginCycle(t *testing.T, dir, host string, good Credentials) {
 	var e *Error
 	if _, err := r.GetTag(ctx, "team/app", "v1"); !errdefs.IsUnauthorized(err) || !errors.As(err, &e) {
 		t.Errorf("nobody: %v", err)
-	} else if e.Hint != "log in with: shale login "+host || e.Status != 401 {
-		t.Errorf("hint %q, status %d", e.Hint, e.Status)
+	} else if e.Hint() != "log in with: shale login "+host || e.Status != 401 {
+		t.Errorf("hint %q, status %d", e.Hint(), e.Status)
 	}
 	keep, err := c.Login(ctx, host, good)
 	if err != nil {

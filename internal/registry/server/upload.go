@@ -149,7 +149,7 @@ func (s *server) resume(w http.ResponseWriter, req *http.Request, t target) (oci
 	if length >= 0 && req.ContentLength >= 0 && length != req.ContentLength {
 		return nil, fmt.Errorf("Content-Range and Content-Length differ: %w", ociregistry.ErrSizeInvalid)
 	}
-	u, err := s.registry.PushBlobChunkedResume(req.Context(), t.repo, t.upload, -1, int(max(0, min(length, slice))))
+	u, err := s.registry.PushBlobChunkedResume(req.Context(), t.repo, t.upload, start, int(max(0, min(length, slice))))
 	if err != nil {
 		return nil, err
 	}
