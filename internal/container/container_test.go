@@ -202,3 +202,334 @@ func TestRunReturnsOutputAndExitCode(t *testing.T) {
 		t.Errorf("left %v, %v", list, err)
 	}
 }
+
+// start runs args in the background and returns the id.
+func start(t *testing.T, c *container.Containers, o container.CreateOptions) string {
+	t.Helper()
+	id, err := c.Create(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func logs(t *testing.T, c *container.Containers, id string, o container.LogOptions) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := c.Logs(t.Context(), id, o, &out, &out); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+func status(t *testing.T, c *container.Containers, id string) container.Status {
+	t.Helper()
+	info, err := c.Inspect(t.Context(), id, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.State.Status
+}
+
+func TestContainerInTheBackgroundOutlivesItsStarter(t *testing.T) {
+	c := world(t)
+	id := start(t, c, options("sh", "-c", "echo out; echo err >&2; sleep 1000"))
+	if s := status(t, c, id); s != container.Running {
+		t.Fatalf("status %s", s)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var out, errout lines
+	out.until, errout.until = "out\n", "err\n"
+	out.done, errout.done = make(chan struct{}), make(chan struct{})
+	followed := make(chan error, 1)
+	go func() {
+		followed <- c.Logs(ctx, id, container.LogOptions{Follow: true, Tail: -1}, &out, &errout)
+	}()
+	<-out.done
+	<-errout.done
+	cancel()
+	<-followed
+	timeout := 0
+	if err := c.Stop(t.Context(), id, "", &timeout); err != nil {
+		t.Fatal(err)
+	}
+	if code, err := c.Wait(t.Context(), id); err != nil || code != 137 {
+		t.Errorf("wait: %d, %v", code, err)
+	}
+	if s := status(t, c, id); s != container.Exited {
+		t.Errorf("status %s", s)
+	}
+}
+
+// lines closes done when it has been written until.
+type lines struct {
+	text  bytes.Buffer
+	until string
+	done  chan struct{}
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	n, err := l.text.Write(p)
+	if l.until != "" && strings.Contains(l.text.String(), l.until) {
+		l.until = ""
+		close(l.done)
+	}
+	return n, err
+}
+
+func TestStopSendsTheStopSignalOfTheImage(t *testing.T) {
+	c := world(t)
+	load(t, c, "stopper", []string{"STOPSIGNAL SIGUSR1"})
+	o := options("sh", "-c", "trap 'exit 7' USR1; echo ready; while true; do sleep 0.01; done")
+	o.Image = "stopper"
+	id := start(t, c, o)
+	waitForLog(t, c, id, "ready")
+	if err := c.Stop(t.Context(), id, "", nil); err != nil {
+		t.Fatal(err)
+	}
+	if code, err := c.Wait(t.Context(), id); err != nil || code != 7 {
+		t.Errorf("code %d, %v", code, err)
+	}
+}
+
+func waitForLog(t *testing.T, c *container.Containers, id, text string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	l := &lines{until: text, done: make(chan struct{})}
+	failed := make(chan error, 1)
+	go func() { failed <- c.Logs(ctx, id, container.LogOptions{Follow: true, Tail: -1}, l, l) }()
+	select {
+	case <-l.done:
+		cancel()
+		<-failed
+	case err := <-failed:
+		select {
+		case <-l.done:
+		default:
+			t.Fatalf("container ended before it wrote %q: %v, %q", text, err, l.text.String())
+		}
+	}
+}
+
+func TestLogsTailSinceAndTimestamps(t *testing.T) {
+	c := world(t)
+	code, _ := run(t, c, options("sh", "-c", "for i in 1 2 3 4 5; do echo line $i; done; echo -n rest"))
+	if code != 0 {
+		t.Fatal(code)
+	}
+	list, err := c.List(t.Context(), container.ListOptions{All: true})
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	id := list[0].ID
+	for _, test := range []struct {
+		o    container.LogOptions
+		want string
+	}{
+		{container.LogOptions{Tail: -1}, "line 1\nline 2\nline 3\nline 4\nline 5\nrest"},
+		{container.LogOptions{Tail: 2}, "line 5\nrest"},
+		{container.LogOptions{Tail: 0}, ""},
+		{container.LogOptions{Tail: 100}, "line 1\nline 2\nline 3\nline 4\nline 5\nrest"},
+		{container.LogOptions{Tail: -1, Since: time.Now().Add(time.Hour)}, ""},
+		{container.LogOptions{Tail: -1, Until: time.Now().Add(-time.Hour)}, ""},
+		{container.LogOptions{Tail: -1, Follow: true}, "line 1\nline 2\nline 3\nline 4\nline 5\nrest"},
+	} {
+		if got := logs(t, c, id, test.o); got != test.want {
+			t.Errorf("%+v: %q, want %q", test.o, got, test.want)
+		}
+	}
+	if got := logs(t, c, id, container.LogOptions{Tail: 1, Timestamps: true}); !strings.HasSuffix(got, "Z rest") {
+		t.Errorf("timestamps: %q", got)
+	}
+}
+
+func TestExecRunsInTheContainer(t *testing.T) {
+	c := world(t)
+	o := options("sh", "-c", "echo here > /tmp/file; echo ready; sleep 1000")
+	o.Process.Env = []string{"FROM_CREATE=1"}
+	id := start(t, c, o)
+	waitForLog(t, c, id, "ready")
+	exec := func(x container.ExecOptions) (int, string) {
+		var out bytes.Buffer
+		x.IO = container.IO{In: strings.NewReader("typed"), Out: &out, Err: &out}
+		exit, err := c.Exec(t.Context(), id, x)
+		if err != nil {
+			t.Fatalf("%v: %v", x.Args, err)
+		}
+		return exit.Code, out.String()
+	}
+	for _, test := range []struct {
+		x    container.ExecOptions
+		code int
+		out  string
+	}{
+		{container.ExecOptions{Args: []string{"cat", "/tmp/file"}}, 0, "here\n"},
+		{container.ExecOptions{Args: []string{"cat"}}, 0, "typed"},
+		{container.ExecOptions{Args: []string{"sh", "-c", "exit 9"}}, 9, ""},
+		{container.ExecOptions{Args: []string{"id", "-u"}, User: "user"}, 0, "1000\n"},
+		{container.ExecOptions{Args: []string{"id", "-G"}, User: "user"}, 0, "1000 2000\n"},
+		{container.ExecOptions{Args: []string{"pwd"}, Dir: "/tmp"}, 0, "/tmp\n"},
+		{container.ExecOptions{Args: []string{"sh", "-c", "echo $FROM_CREATE $FROM_EXEC"}, Env: []string{"FROM_EXEC=2"}}, 0, "1 2\n"},
+		{container.ExecOptions{Args: []string{"grep", "-E", "CapEff|CapInh|CapAmb|Seccomp:", "/proc/self/status"}}, 0,
+			"CapInh:\t0000000000000000\nCapEff:\t00000000a80425fb\nCapAmb:\t0000000000000000\nSeccomp:\t2\n"},
+		{container.ExecOptions{Args: []string{"grep", "CapEff", "/proc/self/status"}, User: "1000"}, 0, "CapEff:\t0000000000000000\n"},
+		{container.ExecOptions{Args: []string{"ls", "/proc/self/fd"}}, 0, "0\n1\n2\n3\n"}, // 3 is ls's own
+	} {
+		if code, out := exec(test.x); code != test.code || out != test.out {
+			t.Errorf("%v: code %d, %q; want %d, %q", test.x.Args, code, out, test.code, test.out)
+		}
+	}
+	for name, code := range map[string]int{"/none": 127, "nothing": 127, "/etc/passwd": 126, "/tmp": 126} {
+		_, err := c.Exec(t.Context(), id, container.ExecOptions{Args: []string{name}})
+		if got := container.StartExitCode(err); got != code {
+			t.Errorf("exec %s: %d (%v), want %d", name, got, err, code)
+		}
+	}
+}
+
+func TestStartFailuresHaveDockersExitCodes(t *testing.T) {
+	c := world(t)
+	for name, code := range map[string]int{"/none": 127, "nothing": 127, "/etc/passwd": 126, "/tmp": 126} {
+		o := options(name)
+		o.Life.AutoRemove = true
+		_, err := c.CreateAndRun(t.Context(), o, container.IO{}, nil, nil)
+		if got := container.StartExitCode(err); got != code {
+			t.Errorf("run %s: %d (%v), want %d", name, got, err, code)
+		}
+		id, err := c.Create(t.Context(), options(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = c.Start(t.Context(), id)
+		if got := container.StartExitCode(err); got != code {
+			t.Errorf("start %s: %d (%v), want %d", name, got, err, code)
+		}
+		info, err := c.Inspect(t.Context(), id, false)
+		if err != nil || info.State.ExitCode != code || info.State.Status != container.Created {
+			t.Errorf("state after start %s: %+v, %v", name, info.State, err)
+		}
+	}
+}
+
+func TestNamesAreUniqueAndCanBeChanged(t *testing.T) {
+	c := world(t)
+	o := options("true")
+	o.Name = "one"
+	first, err := c.Create(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Create(t.Context(), o); !errdefs.IsConflict(err) {
+		t.Errorf("second one: %v", err)
+	}
+	if err := c.Rename(t.Context(), "one", "two"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Create(t.Context(), o); err != nil {
+		t.Errorf("the name is free: %v", err)
+	}
+	info, err := c.Inspect(t.Context(), "two", false)
+	if err != nil || info.ID != first {
+		t.Errorf("two is %s, %v", info.ID, err)
+	}
+	if _, err := c.Inspect(t.Context(), first[:10], false); err != nil {
+		t.Errorf("by the start of the id: %v", err)
+	}
+	if err := c.Remove(t.Context(), "two", container.RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Inspect(t.Context(), "two", false); !errdefs.IsNotFound(err) {
+		t.Errorf("removed: %v", err)
+	}
+}
+
+func TestNothingOutlivesAMonitorThatIsKilled(t *testing.T) {
+	c := world(t)
+	id := start(t, c, options("sh", "-c", "sleep 1000 & sleep 1000"))
+	info, err := c.Inspect(t.Context(), id, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	monitor := parent(t, info.State.Pid)
+	if err := kill(monitor); err != nil {
+		t.Fatal(err)
+	}
+	if code, err := c.Wait(t.Context(), id); err != nil || code != 137 {
+		t.Errorf("wait: %d, %v", code, err)
+	}
+	if s := status(t, c, id); s != container.Exited {
+		t.Errorf("status %s", s)
+	}
+	if err := c.Start(t.Context(), id); err != nil {
+		t.Errorf("start again: %v", err)
+	}
+}
+
+func TestRestartPolicyStartsAgainUntilSomebodyStopsIt(t *testing.T) {
+	c := world(t)
+	o := options("sh", "-c", "echo run; exit 1")
+	o.Life.Restart = container.Restart{Name: "on-failure", MaximumRetryCount: 2}
+	id := start(t, c, o)
+	if code, err := c.Wait(t.Context(), id); err != nil || code != 1 {
+		t.Errorf("wait: %d, %v", code, err)
+	}
+	if got := logs(t, c, id, container.LogOptions{Tail: -1}); got != "run\nrun\nrun\n" {
+		t.Errorf("log %q", got)
+	}
+	o = options("sh", "-c", "echo run; exit 0")
+	o.Life.Restart.Name = "always"
+	id = start(t, c, o)
+	waitForLog(t, c, id, "run\nrun\n")
+	if err := c.Stop(t.Context(), id, "", nil); err != nil {
+		t.Fatal(err)
+	}
+	if s := status(t, c, id); s != container.Exited {
+		t.Errorf("status %s", s)
+	}
+}
+
+func TestRemoveNeedsForceForARunningContainer(t *testing.T) {
+	c := world(t)
+	id := start(t, c, options("sleep", "1000"))
+	if err := c.Remove(t.Context(), id, container.RemoveOptions{}); !errdefs.IsConflict(err) {
+		t.Errorf("without force: %v", err)
+	}
+	if err := c.Remove(t.Context(), id, container.RemoveOptions{Force: true}); err != nil {
+		t.Errorf("with force: %v", err)
+	}
+	if _, err := os.Stat(c.Store.ContainerDir(id)); !os.IsNotExist(err) {
+		t.Errorf("directory: %v", err)
+	}
+}
+
+func TestVolumesKeepAndShareFiles(t *testing.T) {
+	c := world(t)
+	host := t.TempDir()
+	o := options("sh", "-c", "cat /etc/group > /named/group; echo bound > /bind/file; touch /ro/x; mount | grep -c 'on /memory type tmpfs'; ls /anon")
+	o.Mounts = []container.Mount{
+		{Type: container.MountVolume, Source: "data", Target: "/named"},
+		{Type: container.MountVolume, Target: "/anon", Anonymous: true},
+		{Type: container.MountBind, Source: filepath.Join(host, "new"), Target: "/bind", CreateSource: true},
+		{Type: container.MountBind, Source: host, Target: "/ro", ReadOnly: true},
+		{Type: container.MountTmpfs, Target: "/memory"},
+	}
+	o.Life.AutoRemove = true
+	code, out := run(t, c, o)
+	if code != 0 || !strings.Contains(out, "1\n") || !strings.Contains(out, "Read-only file system") {
+		t.Errorf("code %d, output %q", code, out)
+	}
+	if data, err := os.ReadFile(filepath.Join(host, "new/file")); err != nil || string(data) != "bound\n" {
+		t.Errorf("bind: %q, %v", data, err)
+	}
+	volumes, err := c.Volumes.List()
+	if err != nil || len(volumes) != 1 || volumes[0].Name != "data" {
+		t.Errorf("volumes %v, %v", volumes, err)
+	}
+	if _, err := os.Stat(filepath.Join(volumes[0].Mountpoint, "group")); err != nil {
+		t.Error(err)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -274,8 +275,9 @@ func (o *owner) openLog() error {
 			return err
 		}
 		o.log = log
-		o.out = &tee{log.stream("stdout"), o.io.Out}
-		o.errout = &tee{log.stream("stderr"), o.io.Err}
+		var person sync.Mutex
+		o.out = &tee{log: log.stream("stdout"), person: o.io.Out, mu: &person}
+		o.errout = &tee{log: log.stream("stderr"), person: o.io.Err, mu: &person}
 	}
 	return nil
 }
@@ -321,12 +323,15 @@ func (o *owner) disconnect() error {
 type tee struct {
 	log    io.WriteCloser
 	person io.Writer
+	mu     *sync.Mutex // one for both streams: they may end in one writer
 }
 
 func (t *tee) Write(p []byte) (int, error) {
 	if _, err := t.log.Write(p); err != nil {
 		return 0, err
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.person != nil {
 		if _, err := t.person.Write(p); err != nil {
 			t.person = nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/opencontainers/cgroups"
 	_ "github.com/opencontainers/cgroups/devices" // device rules, which it registers
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
@@ -33,6 +34,13 @@ func startLinked(ctx context.Context, c Config) (_ *Sandbox, err error) {
 	s := &Sandbox{done: make(chan struct{})}
 	s.stdio, err = newStdio(streams{c.Stdin, c.Stdout, c.Stderr, c.Spec.Process.Terminal})
 	if err != nil {
+		return nil, fmt.Errorf("start sandbox: %w", err)
+	}
+	openCgroups()
+	// Out here the directory has no file system on it and is only a place:
+	// libcontainer goes there before it joins a sandbox (Exec).
+	if err := os.MkdirAll(c.Spec.Root.Path, 0o700); err != nil {
+		s.stdio.closeAll()
 		return nil, fmt.Errorf("start sandbox: %w", err)
 	}
 	var l *linked
@@ -104,7 +112,6 @@ func configOf(c Config) (*configs.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.ParentDeathSignal = int(unix.SIGKILL)
 	// The bundle's path, the only label, is of no use to anyone.
 	config.Labels = nil
 	return config, nil
@@ -238,6 +245,15 @@ func oomKilled(cgroups map[string]string) bool {
 		}
 	}
 	return false
+}
+
+// openCgroups lets the cgroups library open the root of the control groups,
+// which it does once for the whole process, in the mount namespace of the
+// process and not in one that goes away with a sandbox.
+func openCgroups() {
+	if f, err := cgroups.OpenFile("/sys/fs/cgroup", "cgroup.procs", unix.O_RDONLY); err == nil {
+		f.Close()
+	}
 }
 
 // cgroupsWritable tells whether control groups can be made here: not in a

@@ -59,13 +59,55 @@ func Clean(dir, id string) error {
 	if err != nil {
 		return err
 	}
+	state, err := container.State()
+	if err != nil {
+		return fmt.Errorf("read sandbox %s: %w", id, err)
+	}
 	if err := container.Signal(unix.SIGKILL); err != nil && !errors.Is(err, libcontainer.ErrNotRunning) {
+		return fmt.Errorf("kill sandbox %s: %w", id, err)
+	}
+	if err := awaitEnd(state.InitProcessPid, state.InitProcessStartTime); err != nil {
 		return fmt.Errorf("kill sandbox %s: %w", id, err)
 	}
 	if err := container.Destroy(); err != nil {
 		return fmt.Errorf("remove sandbox %s: %w", id, err)
 	}
 	return nil
+}
+
+// killTimeout is how long a killed process may take to go, in milliseconds: it
+// may have much memory to give back.
+const killTimeout = 10_000
+
+// awaitEnd waits for a killed process that isn't a child of this one.
+func awaitEnd(pid int, startTime uint64) error {
+	if pid <= 0 {
+		return nil
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if !Alive(pid, startTime) {
+		return nil
+	}
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(poll, killTimeout)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return err
+		case n == 0:
+			return fmt.Errorf("process %d does not end: %w", pid, errdefs.ErrUnavailable)
+		}
+		return nil
+	}
 }
 
 // ExecProcess is one more process for a running sandbox.

@@ -55,7 +55,11 @@ func newStdio(c streams) (_ *stdio, err error) {
 		return nil, err
 	}
 	for i := 1; i <= 2; i++ {
-		if s.out[i-1] == nil {
+		if i == 2 && same(c.out, c.err) {
+			// One writer gets one pipe, which keeps what is written in order
+			// and the writer from being used by two at once.
+			s.child[2], err = dup(s.child[1])
+		} else if s.out[i-1] == nil {
 			s.child[i], err = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 		} else {
 			s.ours[i], s.child[i], err = os.Pipe()
@@ -65,6 +69,21 @@ func newStdio(c streams) (_ *stdio, err error) {
 		}
 	}
 	return s, nil
+}
+
+// same tells whether two writers are one. Those of a type that can't be
+// compared are not.
+func same(a, b io.Writer) (equal bool) {
+	defer func() { _ = recover() }()
+	return a != nil && a == b
+}
+
+func dup(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate %s: %w", f.Name(), err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 // streams are what a caller wants connected.

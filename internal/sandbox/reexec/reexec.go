@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/runc/libcontainer"
 	_ "github.com/opencontainers/runc/libcontainer/nsenter" // its first half, in C, before Go starts
+	"golang.org/x/sys/unix"
 )
 
 // init is the one in shale, and must be: Go initialises packages in the order
@@ -18,7 +19,15 @@ import (
 // runs, and never returns, before the heavy half of the binary (BuildKit, gRPC,
 // tracing) has cost its milliseconds in every container's start.
 func init() {
-	if len(os.Args) == 2 && os.Args[1] == "init" && os.Getenv("_LIBCONTAINER_INITPIPE") != "" {
-		libcontainer.Init()
+	if len(os.Args) != 2 || os.Args[1] != "init" || os.Getenv("_LIBCONTAINER_INITPIPE") == "" {
+		return
 	}
+	if os.Getenv("_LIBCONTAINER_INITTYPE") == "standard" {
+		// The process dies with the thread that started it. libcontainer's
+		// own ParentDeathSignal gets no further than the first of the
+		// processes that it forks on the way here. An error would be a
+		// kernel's that knows no signals.
+		_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
+	}
+	libcontainer.Init()
 }
