@@ -28,7 +28,7 @@ func TestAKilledUnpackLeavesAWholeTreeOrNone(t *testing.T) {
 		unpackChild(t, where)
 		return
 	}
-	const files = 3000
+	const files, rounds = 1000, 12
 	root := filepath.Join(t.TempDir(), "store")
 	s, err := store.Open(root)
 	if err != nil {
@@ -49,8 +49,8 @@ func TestAKilledUnpackLeavesAWholeTreeOrNone(t *testing.T) {
 	if _, err := d.Stack(t.Context(), []digest.Digest{l}, t.TempDir(), "", ""); err != nil {
 		t.Fatal(err)
 	}
-	whole, step := 0, time.Since(began)/15
-	for round := range 20 {
+	whole, step := 0, time.Since(began)*5/4/rounds
+	for round := range rounds {
 		if err := d.Forget(t.Context(), l); err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +67,7 @@ func TestAKilledUnpackLeavesAWholeTreeOrNone(t *testing.T) {
 			countFiles(t, filepath.Join(s.TreeDir(l), tree.Name()), files)
 		}
 	}
-	t.Logf("%d of 20 had finished before they were killed", whole)
+	t.Logf("%d of %d had finished before they were killed", whole, rounds)
 	at := t.TempDir()
 	mounts, err := d.Stack(t.Context(), []digest.Digest{l}, at, "", "")
 	if err != nil {

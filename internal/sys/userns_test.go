@@ -93,6 +93,16 @@ var roles = map[string]func() error{
 		os.Exit(7)
 		return nil
 	},
+	"term": func() error {
+		got := make(chan os.Signal, 1)
+		signal.Notify(got, unix.SIGTERM)
+		if err := os.WriteFile(os.Args[1], nil, 0o600); err != nil {
+			return err
+		}
+		<-got
+		os.Exit(9)
+		return nil
+	},
 	"kill": func() error { return unix.Kill(os.Getpid(), unix.SIGKILL) },
 }
 
@@ -277,6 +287,26 @@ func TestSignalsComeThrough(t *testing.T) {
 	})
 	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != 7 {
 		t.Errorf("exit: %v", err)
+	}
+}
+
+func TestTheEndOfTheContextTerminatesTheChild(t *testing.T) {
+	needUserNamespaces(t)
+	ready := filepath.Join(t.TempDir(), "ready")
+	if err := unix.Mkfifo(ready, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(role, "term")
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		if _, err := os.ReadFile(ready); err != nil { // until the child opens and closes it
+			t.Error(err)
+		}
+		cancel()
+	}()
+	exit, err := ReexecInUserNamespace(ctx, []string{"term", ready})
+	if exit != 9 || err != nil {
+		t.Errorf("exit %d, %v", exit, err)
 	}
 }
 
