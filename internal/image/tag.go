@@ -41,20 +41,14 @@ func (i *Images) Tag(ctx context.Context, src, dst string) error {
 // without a name if that was its last.
 func (i *Images) name(ctx context.Context, name string, desc ocispec.Descriptor) error {
 	old, err := i.Store.Resolve(name)
-	switch {
-	case errdefs.IsNotFound(err):
-		return i.Store.SetRef(name, desc)
-	case err != nil:
-		return err
-	case old.Digest == desc.Digest && old.MediaType == desc.MediaType:
-		return nil
-	}
-	other, err := i.otherName(ctx, name, old)
-	if err != nil {
+	if err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
-	if !other && !i.sameImage(old, desc) {
-		if err := i.Store.SetRef(dangling+old.Digest.String(), old); err != nil && !errdefs.IsNotFound(err) {
+	if err == nil {
+		if old.Digest == desc.Digest && old.MediaType == desc.MediaType {
+			return nil
+		}
+		if err := i.keepOld(ctx, name, old, desc); err != nil {
 			return fmt.Errorf("keep the image that was %s: %w", Familiar(name), err)
 		}
 	}
@@ -62,6 +56,20 @@ func (i *Images) name(ctx context.Context, name string, desc ocispec.Descriptor)
 		return err
 	}
 	return i.dropDangling(desc)
+}
+
+// keepOld gives the image that name pointed at a ref without a name, unless
+// it has another name or is the same image.
+func (i *Images) keepOld(ctx context.Context, name string, old, desc ocispec.Descriptor) error {
+	other, err := i.otherName(ctx, name, old)
+	if err != nil || other || i.sameImage(old, desc) {
+		return err
+	}
+	err = i.Store.SetRef(dangling+old.Digest.String(), old)
+	if errdefs.IsNotFound(err) { // another process has removed it
+		return nil
+	}
+	return err
 }
 
 // otherName says whether a ref other than name points at desc.
