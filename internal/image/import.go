@@ -74,8 +74,12 @@ func (i *Images) importLayer(ctx context.Context, l *store.Lease, r io.Reader) (
 		return "", err
 	}
 	defer in.Close()
-	if _, err := io.Copy(in, tar); err != nil {
+	n, err := io.Copy(in, tar)
+	if err != nil {
 		return "", err
+	}
+	if n == 0 { // the end of a pipe whose other side failed
+		return "", malformed("archive is empty")
 	}
 	diffID, _, err := in.Commit(ctx, "")
 	return diffID, err
