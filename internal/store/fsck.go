@@ -1,10 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"runtime"
@@ -200,20 +202,71 @@ func (f *fsck) blob(ctx context.Context, d digest.Digest) error {
 
 // layer verifies a tar and compares its index with one that is made from it.
 func (f *fsck) layer(ctx context.Context, d digest.Digest) error {
-	l, err := f.store.Lease(ctx)
+	path := f.store.derived(indexDir, d)
+	index, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	fresh, err := f.store.freshIndex(ctx, l, d)
+	defer index.Close()
+	info, err := index.Stat()
 	if err != nil {
 		return err
 	}
-	defer os.Remove(fresh)
-	same, err := sameContent(fresh, f.store.derived(indexDir, d))
+	var same bool
+	if info.Size() <= maxIndexInMemory {
+		same, err = f.sameInMemory(ctx, d, index, info.Size())
+	} else {
+		same, err = f.sameOnDisk(ctx, d, path)
+	}
 	if err == nil && !same {
-		err = fmt.Errorf("index %s is not that of the content; remove the file, and it is made again: %w",
-			f.store.derived(indexDir, d), errdefs.ErrDataLoss)
+		err = fmt.Errorf("index %s is not that of the content; remove the file, and it is made again: %w", path, errdefs.ErrDataLoss)
 	}
 	return err
+}
+
+// maxIndexInMemory is the size in bytes up to which an index is made in
+// memory, so that a full disk can be checked, too.
+const maxIndexInMemory = 64 << 20
+
+func (f *fsck) sameInMemory(ctx context.Context, d digest.Digest, index io.Reader, size int64) (bool, error) {
+	fresh := make(window, size)
+	err := f.store.freshIndex(ctx, d, fresh)
+	if errors.Is(err, errOutside) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	old, err := io.ReadAll(index)
+	return bytes.Equal(old, fresh), err
+}
+
+func (f *fsck) sameOnDisk(ctx context.Context, d digest.Digest, path string) (bool, error) {
+	l, err := f.store.Lease(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer l.Close()
+	fresh, err := l.tempFile()
+	if err != nil {
+		return false, err
+	}
+	defer os.Remove(fresh.Name())
+	defer fresh.Close()
+	if err := f.store.freshIndex(ctx, d, fresh); err != nil {
+		return false, err
+	}
+	return sameContent(fresh.Name(), path)
+}
+
+// window is a file in memory that can't grow.
+type window []byte
+
+var errOutside = errors.New("write outside of the window")
+
+func (w window) WriteAt(p []byte, off int64) (int, error) {
+	if off < 0 || off+int64(len(p)) > int64(len(w)) {
+		return 0, errOutside
+	}
+	return copy(w[off:], p), nil
 }

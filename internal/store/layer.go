@@ -88,37 +88,35 @@ func (in *LayerIngest) Close() error {
 // writeIndex puts the finished index of d in its place. The index comes before
 // the tar, so that a layer that is there has one.
 func (s *Store) writeIndex(l *Lease, d digest.Digest, x *layer.Indexer) error {
-	path, err := finishIndex(l, x)
-	if err != nil {
+	return s.placeIndex(l, d, func(w io.WriterAt) error {
+		_, err := x.Finish(w)
 		return err
+	})
+}
+
+// placeIndex writes an index aside and puts it in its place. It could be made
+// again, but the kernel mounts it, and a half one must not pass for a whole
+// one: it is synced like content.
+func (s *Store) placeIndex(l *Lease, d digest.Digest, write func(io.WriterAt) error) error {
+	f, err := l.tempFile()
+	if err != nil {
+		return fmt.Errorf("write index: %w", err)
 	}
-	if err = l.Keep(d); err == nil {
-		err = os.Rename(path, s.derived(indexDir, d))
+	if err = write(f); err == nil {
+		err = sys.Datasync(f)
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = l.Keep(d)
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), s.derived(indexDir, d))
 	}
 	if err != nil {
-		os.Remove(path)
+		os.Remove(f.Name())
 		return fmt.Errorf("write index: %w", err)
 	}
 	return nil
-}
-
-// finishIndex writes an index to a temporary file, durably: it could be made
-// again, but the kernel mounts it, and a half one must not pass for a whole
-// one.
-func finishIndex(l *Lease, x *layer.Indexer) (path string, err error) {
-	f, err := l.tempFile()
-	if err != nil {
-		return "", fmt.Errorf("write index: %w", err)
-	}
-	_, err = x.Finish(f)
-	if err == nil {
-		err = sys.Datasync(f)
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		os.Remove(f.Name())
-		return "", err
-	}
-	return f.Name(), nil
 }
 
 // Layer is a layer of the store as a file system, read without a mount.
@@ -201,28 +199,23 @@ func (s *Store) rebuildIndex(ctx context.Context, d digest.Digest) error {
 	if err := l.Hold(d); err != nil {
 		return err
 	}
-	path, err := s.freshIndex(ctx, l, d)
+	err = s.placeIndex(l, d, func(w io.WriterAt) error { return s.freshIndex(ctx, d, w) })
 	if err != nil {
 		return fmt.Errorf("index layer %s: %w", d, err)
 	}
-	target := s.derived(indexDir, d)
-	if err := os.Rename(path, target); err != nil {
-		os.Remove(path)
-		return fmt.Errorf("index layer %s: %w", d, err)
-	}
-	return sys.SyncDir(filepath.Dir(target))
+	return sys.SyncDir(filepath.Dir(s.derived(indexDir, d)))
 }
 
-// freshIndex makes an index of d in a temporary file. The kernel trusts an
-// index, so none is made from content that isn't what its name says: that is
-// an [errdefs.ErrDataLoss].
-func (s *Store) freshIndex(ctx context.Context, l *Lease, d digest.Digest) (path string, err error) {
+// freshIndex makes an index of d. The kernel trusts an index, so none is made
+// from content that isn't what its name says: that is an [errdefs.ErrDataLoss].
+func (s *Store) freshIndex(ctx context.Context, d digest.Digest, w io.WriterAt) error {
 	x := layer.NewIndexer(s.path(tmpDir))
 	defer x.Close()
 	if err := s.feed(ctx, d, x); err != nil {
-		return "", err
+		return err
 	}
-	return finishIndex(l, x)
+	_, err := x.Finish(w)
+	return err
 }
 
 // feed verifies the content of d, and streams it to w on the way; w may be
