@@ -119,8 +119,11 @@ func (s *Store) RemoveContainer(id string) error {
 		err = errdefs.ErrNotFound
 	}
 	if err == nil {
-		// Before the collector can take away what the container held.
-		err = sys.SyncDir(dir)
+		// Before the collector can take away what the container held. It may
+		// take the directory itself away by now.
+		if err = sys.SyncDir(dir); errdefs.IsNotFound(err) {
+			err = nil
+		}
 	}
 	if err == nil {
 		err = removeTree(dir)

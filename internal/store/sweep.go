@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	"github.com/shaleproject/shale/internal/sys"
 )
@@ -46,9 +47,11 @@ func (c *collector) sweep() error {
 	}
 	if !c.options.DryRun {
 		for dir := range dirs {
-			if err := sys.SyncDir(dir); err != nil {
+			if err := sys.SyncDir(dir); err != nil && !errdefs.IsNotFound(err) {
 				return err
 			}
+		}
+		for dir := range dirs {
 			c.pruneLinks(dir)
 		}
 	}
