@@ -20,12 +20,6 @@ type File struct {
 	Data     []byte
 }
 
-// Flags of [OpenInRoot] that package os has no name for.
-const (
-	OpenPath      = unix.O_PATH
-	OpenDirectory = unix.O_DIRECTORY
-)
-
 // fill writes files into the detached mount fd: what they hold never touches a
 // disk, and nobody sees the file system without them.
 func fill(fd int, files []File) error {

@@ -20,6 +20,9 @@ type Mount struct {
 	Type string `json:"type,omitempty"`
 	// Source is the file, directory or device; some types take any word.
 	Source string `json:"source,omitempty"`
+	// Root, if Flags has Bind, is the directory that Source lies in and does
+	// not lead out of, whatever links others put there ([OpenInRoot]).
+	Root   string `json:"root,omitempty"`
 	Target string `json:"target"`
 	// Flags are the numbers of mount(2): ReadOnly, NoDev, Bind and so on.
 	Flags uintptr `json:"flags,omitempty"`
@@ -149,7 +152,7 @@ func (m Mount) clone(a unix.MountAttr) (int, error) {
 	if m.Flags&Recursive != 0 {
 		deep = unix.AT_RECURSIVE
 	}
-	fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|deep)
+	fd, err := m.openSource(deep)
 	if err != nil {
 		return -1, fmt.Errorf("open source: %w", err)
 	}
@@ -161,6 +164,19 @@ func (m Mount) clone(a unix.MountAttr) (int, error) {
 		return -1, fmt.Errorf("set mount flags: %w", err)
 	}
 	return fd, nil
+}
+
+func (m Mount) openSource(flags uint) (int, error) {
+	flags |= unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
+	if m.Root == "" {
+		return unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+	}
+	dir, err := OpenInRoot(m.Root, m.Source, unix.O_PATH)
+	if err != nil {
+		return -1, err
+	}
+	defer dir.Close()
+	return unix.OpenTree(int(dir.Fd()), "", flags|unix.AT_EMPTY_PATH)
 }
 
 // create returns a detached mount of a new file system.

@@ -132,21 +132,14 @@ func fillCache(ctx context.Context, dir string, base *ref.Ref) error {
 }
 
 // bindCache plans the mount of dir, or of the part that m selects. Others may
-// be writing into the directory, so the part is opened without leaving it,
-// and what was opened is mounted, not its name.
+// be writing into the directory, so the part is found when it is mounted, in
+// a way that does not leave dir.
 func (j *job) bindCache(name, dir string, m *pb.Mount) error {
-	part, err := sys.OpenInRoot(dir, filepath.Join("/", m.Selector), sys.OpenPath|sys.OpenDirectory)
-	if err != nil {
-		return err
-	}
-	j.closers = append(j.closers, part.Close)
 	at := j.path(name)
 	if err := os.Mkdir(at, 0o700); err != nil {
 		return err
 	}
-	j.plan.mounts = append(j.plan.mounts, sys.Mount{
-		Source: fmt.Sprintf("/proc/self/fd/%d", part.Fd()), Target: at, Flags: sys.Bind,
-	})
+	j.plan.mounts = append(j.plan.mounts, sys.Mount{Root: dir, Source: filepath.Join("/", m.Selector), Target: at, Flags: sys.Bind})
 	options := []string{}
 	if m.Readonly {
 		options = append(options, "ro")
