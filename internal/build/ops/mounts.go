@@ -215,12 +215,16 @@ func (j *job) mountAgent(name string, m *pb.Mount) error {
 	if opt == nil {
 		return fmt.Errorf("agent without a name: %w", errdefs.ErrInvalidArgument)
 	}
-	agent, ok := j.tools.Runner.Sockets[opt.ID]
+	id := opt.ID
+	if id == "" {
+		id = "default"
+	}
+	agent, ok := j.tools.Runner.Sockets[id]
 	if !ok && opt.Optional {
 		return nil
 	}
 	if !ok {
-		return fmt.Errorf("ssh agent %s: not given (build with --ssh %s): %w", opt.ID, opt.ID, errdefs.ErrNotFound)
+		return fmt.Errorf("ssh agent %s: not given (build with --ssh %s): %w", id, id, errdefs.ErrNotFound)
 	}
 	socket := j.path(name + ".sock")
 	l, err := net.Listen("unix", socket)
