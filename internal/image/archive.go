@@ -75,7 +75,7 @@ func (i *Images) readArchive(ctx context.Context, l *store.Lease, r io.Reader, t
 		switch {
 		case errors.Is(err, io.EOF) && a.members > 0:
 			return a, nil
-		case errors.Is(err, io.EOF), errors.Is(err, tar.ErrHeader) && a.members == 0:
+		case errors.Is(err, io.EOF), a.members == 0 && (errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF)):
 			return a, malformed("not an image archive")
 		case errors.Is(err, tar.ErrHeader):
 			return a, malformed("damaged archive: %s", err)
