@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
@@ -520,6 +521,26 @@ func TestOriginsThatBelongTogether(t *testing.T) {
 		b, _ := url.Parse(test.target)
 		if got := c.paired(originOf(a), originOf(b)); got != test.want {
 			t.Errorf("%s and %s: %v", test.registry, test.target, got)
+		}
+	}
+}
+
+// writeKeyPair puts a client certificate into a directory of certs.d.
+func writeKeyPair(t *testing.T, dir string, cert tls.Certificate) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{
+		"client.cert": {Type: "CERTIFICATE", Bytes: cert.Certificate[0]},
+		"client.key":  {Type: "PRIVATE KEY", Bytes: key},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

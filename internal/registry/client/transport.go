@@ -57,14 +57,14 @@ func (h *hosts) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(req.Context())
-	wait := h.limits.commit
+	stalled := func() { cancel(errStalled) }
+	asking := newWatchdog(h.limits.commit, stalled)
 	if req.Method == http.MethodGet || req.Method == http.MethodHead {
-		wait = h.limits.stall
+		asking.set(h.limits.stall)
 	}
-	dog := &watchdog{wait: wait, timer: time.AfterFunc(wait, func() { cancel(errStalled) })}
 	req = req.Clone(ctx)
 	if req.Body != nil && req.Body != http.NoBody {
-		req.Body = &watchedBody{req.Body, dog}
+		req.Body = &watchedBody{req.Body, asking, h.limits}
 	}
 	if h.config.UserAgent != "" {
 		req.Header.Set("User-Agent", h.config.UserAgent)
@@ -74,7 +74,7 @@ func (h *hosts) RoundTrip(req *http.Request) (*http.Response, error) {
 	// Bytes have to arrive as they are hashed: no transparent compression.
 	req.Header.Set("Accept-Encoding", "identity")
 	resp, err := t.RoundTrip(req)
-	dog.timer.Stop()
+	asking.end() // the transport may go on reading the body
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errStalled) {
 			err = errStalled
@@ -82,8 +82,9 @@ func (h *hosts) RoundTrip(req *http.Request) (*http.Response, error) {
 		cancel(nil)
 		return nil, err
 	}
-	dog = &watchdog{wait: h.limits.stall, timer: dog.timer}
-	resp.Body = &answerBody{body: resp.Body, ctx: ctx, cancel: cancel, dog: dog}
+	reading := newWatchdog(h.limits.stall, stalled)
+	reading.stop()
+	resp.Body = &answerBody{body: resp.Body, ctx: ctx, cancel: cancel, dog: reading, stall: h.limits.stall}
 	return resp, nil
 }
 
@@ -105,6 +106,8 @@ func (h *hosts) transport(host string) (http.RoundTripper, error) {
 		TLSHandshakeTimeout: 10 * time.Second,
 		IdleConnTimeout:     90 * time.Second,
 		MaxIdleConnsPerHost: 16,
+		// HTTP/1.1 only: one connection for each blob moves more than all of
+		// them in one, and none waits for another.
 		// A blob is read in large pieces; net/http's 4 KiB cost system calls.
 		ReadBufferSize:  128 << 10,
 		WriteBufferSize: 128 << 10,
@@ -185,26 +188,53 @@ func closeBody(req *http.Request) {
 	}
 }
 
-// watchdog fires unless it is patted in time.
+// watchdog calls a function unless it is stopped or set anew in time.
 type watchdog struct {
-	wait  time.Duration
+	mu    sync.Mutex
 	timer *time.Timer
+	ended bool
 }
 
-func (d *watchdog) pat() { d.timer.Reset(d.wait) }
+func newWatchdog(d time.Duration, f func()) *watchdog {
+	return &watchdog{timer: time.AfterFunc(d, f)}
+}
+
+func (d *watchdog) set(wait time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.ended {
+		d.timer.Reset(wait)
+	}
+}
+
+func (d *watchdog) stop() { d.timer.Stop() }
+
+// end stops d for good.
+func (d *watchdog) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ended = true
+	d.timer.Stop()
+}
 
 // watchedBody is the body of a request. Each read of the transport shows that
-// the other side is taking it.
+// the other side is taking it; after the last one, it has its time to answer.
+// The time that the source takes is not the network's.
 type watchedBody struct {
 	io.ReadCloser
-	dog *watchdog
+	dog    *watchdog
+	limits limits
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
-	// The time that the source takes is not the network's.
-	b.dog.timer.Stop()
-	defer b.dog.pat()
-	return b.ReadCloser.Read(p)
+	b.dog.stop()
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.dog.set(b.limits.commit)
+	} else {
+		b.dog.set(b.limits.stall)
+	}
+	return n, err
 }
 
 // answerBody is the body of an answer. Only the time inside Read counts, so a
@@ -214,12 +244,13 @@ type answerBody struct {
 	ctx    context.Context //nolint:containedctx // the request's own, to tell a stall from a cancellation
 	cancel context.CancelCauseFunc
 	dog    *watchdog
+	stall  time.Duration
 }
 
 func (b *answerBody) Read(p []byte) (int, error) {
-	b.dog.pat()
+	b.dog.set(b.stall)
 	n, err := b.body.Read(p)
-	b.dog.timer.Stop()
+	b.dog.stop()
 	if err != nil && err != io.EOF && errors.Is(context.Cause(b.ctx), errStalled) {
 		err = errStalled
 	}
@@ -227,7 +258,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 }
 
 func (b *answerBody) Close() error {
-	b.dog.timer.Stop()
+	b.dog.end()
 	err := b.body.Close()
 	b.cancel(nil)
 	return err
