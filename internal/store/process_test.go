@@ -26,10 +26,11 @@ import (
 const childEnv = "SHALE_STORE_TEST_CHILD"
 
 var children = map[string]func(root string, args []string) error{
-	"lease":   childLease,
-	"storm":   childStorm,
-	"prepare": childPrepare,
-	"op":      childOp,
+	"lease":       childLease,
+	"storm":       childStorm,
+	"prepare":     childPrepare,
+	"op":          childOp,
+	"acknowledge": childAcknowledge,
 }
 
 func TestMain(m *testing.M) {

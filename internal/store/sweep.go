@@ -55,7 +55,7 @@ func (c *collector) sweep() error {
 			c.pruneLinks(dir)
 		}
 	}
-	for _, f := range []func() error{c.sweepContent, c.sweepTemp, c.sweepContainers} {
+	for _, f := range []func() error{c.sweepTemp, c.sweepContent, c.sweepContainers} {
 		if err := f(); err != nil {
 			return err
 		}
