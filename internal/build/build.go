@@ -10,6 +10,7 @@ package build
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"github.com/containerd/errdefs"
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/frontend/subrequests/lint"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shaleproject/shale/internal/build/cache"
@@ -229,9 +231,13 @@ func single(res *client.Result) (r *ref.Ref, config, base []byte, err error) {
 
 // checkResult reads what a check has found.
 func checkResult(res *client.Result) (Result, error) {
-	problems, err := strconv.Atoi(string(res.Metadata["result.statuscode"]))
-	if err != nil {
-		problems = 0
+	var found lint.LintResults
+	if err := json.Unmarshal(res.Metadata["result.json"], &found); err != nil {
+		return Result{}, fmt.Errorf("read result of the check: %w", err)
+	}
+	problems := len(found.Warnings)
+	if found.Error != nil {
+		problems++
 	}
 	return Result{Report: string(res.Metadata["result.txt"]), Problems: problems}, nil
 }

@@ -130,11 +130,7 @@ func pushBuilt(cmd *cobra.Command, images *image.Images, names []string) error {
 // report writes what is asked for about the result: ids, metadata, findings.
 func (f *buildFlags) report(out io.Writer, res build.Result, req build.Request) error {
 	if f.check {
-		fmt.Fprint(out, res.Report)
-		if res.Problems != 0 {
-			return &ExitError{Code: exitFailure}
-		}
-		return nil
+		return reportCheck(out, res)
 	}
 	if f.iidfile != "" && res.Image != nil {
 		if err := os.WriteFile(f.iidfile, []byte(res.ID()), 0o644); err != nil {
@@ -150,6 +146,22 @@ func (f *buildFlags) report(out io.Writer, res build.Result, req build.Request) 
 		fmt.Fprintln(out, res.ID())
 	}
 	return nil
+}
+
+// reportCheck says what a check has found, in buildx's words. Findings are a
+// failure.
+func reportCheck(out io.Writer, res build.Result) error {
+	switch res.Problems {
+	case 0:
+		fmt.Fprintln(out, "Check complete, no warnings found.")
+		return nil
+	case 1:
+		fmt.Fprintln(out, "Check complete, 1 warning has been found!")
+	default:
+		fmt.Fprintf(out, "Check complete, %d warnings have been found!\n", res.Problems)
+	}
+	fmt.Fprint(out, res.Report)
+	return &ExitError{Code: exitFailure}
 }
 
 // writeMetadata writes what buildx writes about an image.

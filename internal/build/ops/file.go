@@ -66,7 +66,7 @@ func fileViews(op *pb.FileOp, n int) map[int]*cache.View {
 				Include:       c.IncludePatterns,
 				Exclude:       c.ExcludePatterns,
 				Required:      c.RequiredPaths,
-			}, Optional: c.AllowWildcard && c.AllowEmptyWildcard})
+			}, Optional: c.AllowWildcard && c.AllowEmptyWildcard && isPattern(c.Src)})
 		}
 		owner := ownerOf(action)
 		for _, u := range []struct {
@@ -82,6 +82,19 @@ func fileViews(op *pb.FileOp, n int) map[int]*cache.View {
 		delete(views, int(i))
 	}
 	return views
+}
+
+// isPattern tells whether path.Match can take name for more than one path.
+func isPattern(name string) bool {
+	for i := 0; i < len(name); i++ {
+		switch name[i] {
+		case '\\':
+			i++
+		case '*', '?', '[':
+			return true
+		}
+	}
+	return false
 }
 
 func ownerOf(action *pb.FileAction) *pb.ChownOpt {
