@@ -96,7 +96,7 @@ func TestCompressedBytesStayAsTheyAre(t *testing.T) {
 
 func TestOthersReadWhatCompressWrites(t *testing.T) {
 	for c, tool := range map[Compression]string{Gzip: "gzip", Zstd: "zstd"} {
-		for _, n := range []int{0, 1, 1 << 20, 4 << 20, 4<<20 + 1} {
+		for _, n := range []int{0, 1, 1 << 20, 4<<20 + 1} {
 			data := sample(n)
 			packed := pack(t, data, c, 0, 1<<16)
 			r, form, err := Decompress(bytes.NewReader(packed))
@@ -121,7 +121,7 @@ func TestOthersReadWhatCompressWrites(t *testing.T) {
 }
 
 func TestDecompressReadsWhatOthersWrite(t *testing.T) {
-	data := sample(3 << 20)
+	data := sample(600_000)
 	for _, c := range []struct {
 		form Compression
 		cmd  []string
@@ -134,7 +134,7 @@ func TestDecompressReadsWhatOthersWrite(t *testing.T) {
 		{Bzip2, []string{"bzip2", "-c"}},
 		{Xz, []string{"xz", "-c"}},
 		{Xz, []string{"xz", "-c", "-9"}},
-		{Xz, []string{"xz", "-c", "--check=sha256", "--block-size=500000"}},
+		{Xz, []string{"xz", "-c", "--check=sha256", "--block-size=100000"}},
 		{Xz, []string{"xz", "-c", "--check=none"}},
 		{None, []string{"cat"}},
 	} {
@@ -241,7 +241,7 @@ func TestCompressReportsWhatItsWriterSays(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = w.Write(sample(20 << 20))
+		_, err = w.Write(sample(9 << 20))
 		if closeErr := w.Close(); !errors.Is(errors.Join(err, closeErr), full) {
 			t.Errorf("%s: %v, %v", c, err, closeErr)
 		}

@@ -200,6 +200,9 @@ func (f *FS) lookup(dir *diskInode, name string) (uint64, error) {
 
 // readDir returns all entries but "." and "..".
 func (f *FS) readDir(dir *diskInode) ([]fs.DirEntry, error) {
+	if dir.size > f.index.size {
+		return nil, corrupt("directory %d of %d bytes", dir.nid, dir.size)
+	}
 	list := make([]fs.DirEntry, 0, dir.size/24)
 	for i := range (dir.size + blockSize - 1) >> blockShift {
 		block, err := f.dirBlock(dir, i)

@@ -15,7 +15,9 @@ import (
 )
 
 // torture has one of everything that a layer can hold.
-func torture(t testing.TB) []byte {
+func torture(t testing.TB) []byte { return tortureOf(t, 2000, 3<<20) }
+
+func tortureOf(t testing.TB, many, big int) []byte {
 	members := []m{
 		{Header: tar.Header{Typeflag: tar.TypeDir, Name: "./", Mode: 0o751, Uid: 3, Gid: 4, ModTime: time.Unix(1700000000, 0)}},
 		dir("./etc/"),
@@ -25,7 +27,7 @@ func torture(t testing.TB) []byte {
 		reg("block", strings.Repeat("b", 512)),
 		reg("block+1", strings.Repeat("b", 513)),
 		reg("page", strings.Repeat("0123456789abcdef", 4096/16)),
-		reg("big", strings.Repeat("0123456789abcdef", 3<<20/16)+"tail"),
+		reg("big", strings.Repeat("0123456789abcdef", big/16)+"tail"),
 		sym("etc/short", "passwd"),
 		sym("long-link", strings.Repeat("a/", 2000)+"end"),
 		sym("link-511", strings.Repeat("l", 511)),
@@ -73,7 +75,7 @@ func torture(t testing.TB) []byte {
 		reg("before-dot/!", "sorts before ."), reg("before-dot/-", ""), reg("before-dot/.a", ""), reg("before-dot/a", ""),
 	}
 	members[26].PAXRecords = mapWithout(members[26].PAXRecords, "SCHILY.xattr.user.name with = no")
-	for i := range 2000 {
+	for i := range many {
 		members = append(members, reg(fmt.Sprintf("many/%d-%s", i, strings.Repeat("x", i%90)), fmt.Sprint(i)))
 	}
 	return tarOf(t, members...)

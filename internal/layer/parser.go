@@ -231,12 +231,11 @@ func (p *parser) file(m *member, f format, rec []byte) error {
 	p.longName, p.longLink = "", ""
 
 	old := m.kind == tar.TypeGNUSparse
-	switch m.kind {
-	case 0, tar.TypeCont, tar.TypeGNUSparse:
+	switch {
+	case m.kind == 0 && strings.HasSuffix(m.name, "/"):
+		m.kind = tar.TypeDir // tars of before POSIX have no type for it
+	case m.kind == 0, m.kind == tar.TypeCont, old:
 		m.kind = tar.TypeReg
-	}
-	if m.kind == tar.TypeReg && strings.HasSuffix(m.name, "/") {
-		m.kind = tar.TypeDir
 	}
 	if !hasContent(m.kind) {
 		m.stored = 0
