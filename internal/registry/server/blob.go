@@ -83,8 +83,7 @@ func (s *server) copyOut(w http.ResponseWriter, req *http.Request, b io.Reader, 
 	}
 	control := http.NewResponseController(w)
 	for n > 0 {
-		// Slower than this, 70 KB/s, is a connection held open for its own sake.
-		_ = control.SetWriteDeadline(time.Now().Add(2 * idleTime))
+		_ = control.SetWriteDeadline(time.Now().Add(s.times.slice))
 		sent, err := io.Copy(w, &io.LimitedReader{R: b, N: min(n, slice)})
 		if n -= sent; err != nil || sent == 0 {
 			s.log.DebugContext(req.Context(), "blob not sent to its end", "path", req.URL.Path, "left", n, "error", err)

@@ -10,10 +10,11 @@ import (
 
 // logged writes a line for each request when it has been answered, and adds
 // the header by which clients know a registry of the second version.
-func logged(next http.Handler, log *slog.Logger) http.Handler {
+func logged(next http.Handler, log *slog.Logger, patience time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		start := time.Now()
-		r := &response{ResponseWriter: w}
+		r := &response{ResponseWriter: w, control: http.NewResponseController(w), patience: patience}
+		_ = r.control.SetWriteDeadline(time.Time{}) // of the request before
 		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 		defer func() {
 			user, _, _ := req.BasicAuth()
@@ -47,9 +48,13 @@ func contained(next http.Handler, log *slog.Logger) http.Handler {
 	})
 }
 
-// response remembers what was answered. It keeps ReadFrom, and so sendfile.
+// response remembers what was answered, and gives the client some time to take
+// it. It keeps ReadFrom, and so sendfile.
 type response struct {
 	http.ResponseWriter
+	control  *http.ResponseController
+	patience time.Duration
+
 	status int
 	bytes  int64
 }
@@ -60,13 +65,14 @@ func (r *response) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 func (r *response) WriteHeader(status int) {
 	if r.status == 0 && status >= 200 {
 		r.status = status
+		_ = r.control.SetWriteDeadline(time.Now().Add(r.patience))
 	}
 	r.ResponseWriter.WriteHeader(status)
 }
 
 func (r *response) Write(p []byte) (int, error) {
 	if r.status == 0 {
-		r.status = http.StatusOK
+		r.WriteHeader(http.StatusOK)
 	}
 	n, err := r.ResponseWriter.Write(p)
 	r.bytes += int64(n)
@@ -75,7 +81,7 @@ func (r *response) Write(p []byte) (int, error) {
 
 func (r *response) ReadFrom(src io.Reader) (int64, error) {
 	if r.status == 0 {
-		r.status = http.StatusOK
+		r.WriteHeader(http.StatusOK)
 	}
 	n, err := io.Copy(r.ResponseWriter, src)
 	r.bytes += n

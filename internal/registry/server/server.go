@@ -26,14 +26,20 @@ import (
 // what distribution and zot take (the specification asks for 4 MB at least).
 const MaxManifest = 4 << 20
 
-// How long a peer may take. A blob of any size may be sent and fetched, as long
-// as it moves.
-const (
-	headerTime = 10 * time.Second
-	idleTime   = 30 * time.Second // without a byte of a body
-	keepTime   = 2 * time.Minute  // between two requests
-	graceTime  = 10 * time.Second // to end what runs when the server stops
-)
+// times are how long a peer may take. A blob of any size may be sent and
+// fetched, as long as it moves. They are values so that a test can shorten
+// them.
+type times struct {
+	header time.Duration // to send the headers
+	idle   time.Duration // without a byte of a request's body
+	slice  time.Duration // to take [slice] bytes of a blob; less than 70 KB/s is a connection held open for its own sake
+	keep   time.Duration // between two requests
+	grace  time.Duration // to end what runs when the server stops
+}
+
+func usualTimes() times {
+	return times{header: 10 * time.Second, idle: 30 * time.Second, slice: time.Minute, keep: 2 * time.Minute, grace: 10 * time.Second}
+}
 
 // Options of a server. The zero value serves everybody and logs nothing.
 type Options struct {
@@ -51,21 +57,26 @@ type Options struct {
 // that an unknown one is [ociregistry.ErrBlobUploadUnknown]. A blob goes out
 // with sendfile(2) if its reader has the SyscallConn method of an [os.File].
 func New(r ociregistry.Interface, o Options) http.Handler {
+	return newHandler(r, o, usualTimes())
+}
+
+func newHandler(r ociregistry.Interface, o Options, times times) http.Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &server{registry: r, log: o.Log}
+	s := &server{registry: r, log: o.Log, times: times}
 	s.rest = ociserver.New(manifests{r}, &ociserver.Options{WriteError: s.writeError})
 	var h http.Handler = s
 	if o.Users != nil {
 		h = o.Users.guard(h)
 	}
-	return logged(contained(h, o.Log), o.Log)
+	return logged(contained(h, o.Log), o.Log, times.slice)
 }
 
 type server struct {
 	registry ociregistry.Interface
 	log      *slog.Logger
+	times    times
 	rest     http.Handler // ociserver
 }
 
@@ -77,13 +88,10 @@ func (s *server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 }
 
 func (s *server) serve(w http.ResponseWriter, req *http.Request) error {
-	control := http.NewResponseController(w)
-	defer func() { // the next request on this connection has its own time
-		_ = control.SetReadDeadline(time.Time{})
-		_ = control.SetWriteDeadline(time.Time{})
-	}()
-	req.Body = &idleBody{req.Body, control}
-	t, err := parse(req.URL)
+	body := &idleBody{ReadCloser: req.Body, control: http.NewResponseController(w), idle: s.times.idle}
+	req.Body = body
+	defer body.over()
+	t, err := parse(req)
 	if err != nil {
 		return err
 	}
@@ -169,17 +177,21 @@ func (m manifests) GetTag(ctx context.Context, repo, tag string) (ociregistry.Bl
 // are running ten seconds to end. It closes l. For TLS, l is a listener of
 // package [crypto/tls].
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	return serve(ctx, l, h, usualTimes())
+}
+
+func serve(ctx context.Context, l net.Listener, h http.Handler, times times) error {
 	s := &http.Server{
 		Handler:           h,
-		ReadHeaderTimeout: headerTime,
-		IdleTimeout:       keepTime,
+		ReadHeaderTimeout: times.header,
+		IdleTimeout:       times.keep,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          log.New(io.Discard, "", 0), // what it says is about strangers' connections
 	}
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), graceTime)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), times.grace)
 		defer cancel()
 		if s.Shutdown(grace) != nil {
 			s.Close()

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"cuelabs.dev/go/oci/ociregistry"
 	"cuelabs.dev/go/oci/ociregistry/ocimem"
@@ -362,4 +363,78 @@ func TestServeEndsWithItsContext(t *testing.T) {
 		c.Close()
 		t.Error("still listening")
 	}
+}
+
+// Row 34 of the reliability list: who holds a connection without using it
+// loses it, and nobody else notices.
+func TestSlowPeersAreCutOff(t *testing.T) {
+	r := ocimem.New()
+	big := strings.Repeat("x", 64<<20)
+	d := push(t, r, "a", big)
+	short := times{header: 200 * time.Millisecond, idle: 200 * time.Millisecond, slice: 200 * time.Millisecond, keep: time.Minute, grace: time.Second}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- serve(ctx, l, newHandler(r, Options{}, short), short) }()
+	addr := l.Addr().String()
+	resp, _ := call(t, "POST", "http://"+addr+"/v2/a/blobs/uploads/", "")
+	at := resp.Header.Get("Location")
+
+	for name, request := range map[string]string{
+		"half a header":       "GET /v2/ HTTP/1.1\r\nHost: x\r\n",
+		"no body":             "PATCH " + at + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
+		"half a body":         "PATCH " + at + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc",
+		"half a manifest":     "PUT /v2/a/manifests/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{",
+		"half a chunk":        "PUT " + at + "?digest=" + string(d) + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+		"nobody takes a blob": "GET /v2/a/blobs/" + string(d) + " HTTP/1.1\r\nHost: x\r\n\r\n",
+	} {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, request); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(name, "nobody") {
+			continue // it must not be read; that it ends is seen below
+		}
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		answer, err := io.ReadAll(c)
+		if err != nil {
+			t.Errorf("%s: not cut off: %v", name, err)
+		}
+		if strings.HasPrefix(string(answer), "HTTP/1.1 20") {
+			t.Errorf("%s: %q", name, answer)
+		}
+	}
+	resp, body := call(t, "GET", "http://"+addr+"/v2/", "")
+	wantStatus(t, "good client", resp, body, 200)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDisturbedUploadGoesOnWhereItStopped(t *testing.T) {
+	site := start(t, ocimem.New(), Options{})
+	resp, _ := call(t, "POST", site+"/v2/a/blobs/uploads/", "")
+	at := resp.Header.Get("Location")
+	c, err := net.Dial("tcp", strings.TrimPrefix(site, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(c, "PATCH %s HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n01234", at)
+	_ = c.(*net.TCPConn).CloseWrite()
+	_, _ = io.ReadAll(c)
+	c.Close()
+	resp, body := call(t, "GET", site+at, "")
+	if wantStatus(t, "status", resp, body, 204); resp.Header.Get("Range") != "0-4" {
+		t.Fatalf("Range %q", resp.Header.Get("Range"))
+	}
+	resp, body = call(t, "PUT", site+at+"?digest="+string(digest.FromString("0123456789")), "56789", "Content-Range", "5-9")
+	wantStatus(t, "rest", resp, body, 201)
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"cuelabs.dev/go/oci/ociregistry"
@@ -35,8 +34,9 @@ type target struct {
 // of Docker: distribution/reference, NameTotalLengthMax.
 const longestName = 255
 
-// parse finds out what u is for.
-func parse(u *url.URL) (target, error) {
+// parse finds out what req is for.
+func parse(req *http.Request) (target, error) {
+	u := req.URL
 	// An escaped slash or dot has no business in any of the paths, and is read
 	// in one way here and in another by the proxy in front.
 	escaped := strings.ToLower(u.EscapedPath())
@@ -67,7 +67,13 @@ func parse(u *url.URL) (target, error) {
 		t.digest = ociregistry.Digest(last)
 	case manifest:
 		// ociserver asks IsValidTag about an empty tag, which panics.
-		if last == "" || !ociref.IsValidTag(last) && !ociref.IsValidDigest(last) {
+		switch {
+		case strings.Contains(last, ":") && !ociref.IsValidDigest(last):
+			return target{}, fmt.Errorf("malformed digest: %w", ociregistry.ErrDigestInvalid)
+		case strings.Contains(last, ":") || last != "" && ociref.IsValidTag(last):
+		case req.Method == http.MethodPut:
+			return target{}, fmt.Errorf("malformed tag: %w", ociregistry.ErrManifestInvalid)
+		default:
 			return target{}, ociregistry.ErrManifestUnknown
 		}
 	case upload:

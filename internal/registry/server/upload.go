@@ -206,9 +206,26 @@ func copyIn(u ociregistry.BlobWriter, body io.Reader) (int64, error) {
 type idleBody struct {
 	io.ReadCloser
 	control *http.ResponseController
+	idle    time.Duration
+	ended   bool
 }
 
 func (b *idleBody) Read(p []byte) (int, error) {
-	_ = b.control.SetReadDeadline(time.Now().Add(idleTime))
-	return b.ReadCloser.Read(p)
+	_ = b.control.SetReadDeadline(time.Now().Add(b.idle))
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		// From here on net/http only waits for the client to go away, while
+		// we may hash for minutes.
+		b.ended = true
+		_ = b.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// over limits the time that net/http takes to throw away what nobody read. The
+// next request on the connection has its own deadline.
+func (b *idleBody) over() {
+	if !b.ended {
+		_ = b.control.SetReadDeadline(time.Now().Add(b.idle))
+	}
 }
