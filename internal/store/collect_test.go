@@ -224,6 +224,27 @@ func TestDerivedFilesGoWithTheirContent(t *testing.T) {
 	}
 }
 
+func TestALockIsCollectedOnlyWhenNobodyHasHadItForLong(t *testing.T) {
+	s := open(t)
+	lock, err := sys.Lock(s.path(tmpDir, "some.lock"), sys.Exclusive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := CollectOptions{Now: time.Now().Add(48 * time.Hour)}
+	if r := collect(t, s, later); r.Stale != 0 {
+		t.Errorf("while it is held: %+v", r)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if r := collect(t, s, CollectOptions{}); r.Stale != 0 {
+		t.Errorf("while it is young: %+v", r)
+	}
+	if r := collect(t, s, later); r.Stale != 1 {
+		t.Errorf("later: %+v", r)
+	}
+}
+
 func TestNothingIsCollectedWhenARefCannotBeRead(t *testing.T) {
 	for _, damage := range []string{"ref", "manifest", "holds"} {
 		t.Run(damage, func(t *testing.T) {

@@ -127,6 +127,9 @@ func removeTree(path string) error {
 	return os.RemoveAll(path)
 }
 
+// leaseIDLength is the length of what randomName returns: 128 bits in base 32.
+const leaseIDLength = 26
+
 // randomName returns a name that nobody else has, lower case.
 func randomName() string { return strings.ToLower(rand.Text()) }
 

@@ -174,12 +174,13 @@ func TestAFullDiskCanBeEmptied(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What is left of processes that were killed, their leases included.
-	for _, name := range []string{"tmp/dead.1", "leases/dead"} {
+	dead := randomName()
+	for _, name := range []string{"tmp/" + dead + ".1", "leases/" + dead} {
 		if err := os.WriteFile(s.path(name), []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.MkdirAll(s.path(tmpDir, "dead.2/a"), 0o700); err != nil {
+	if err := os.MkdirAll(s.path(tmpDir, dead+".2/a"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	f, err := os.Create(filepath.Join(dir, "filler"))

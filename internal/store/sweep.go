@@ -105,7 +105,8 @@ func (c *collector) sweepContent() error {
 }
 
 // sweepTemp removes what no live lease owns from tmp/. Uploads to a registry
-// outlive the server that took them, for the time of the grace.
+// and locks, which no lease owns, outlive their process for the time of the
+// grace.
 func (c *collector) sweepTemp() error {
 	entries, err := readDir(c.store.path(tmpDir))
 	if err != nil {
@@ -113,10 +114,11 @@ func (c *collector) sweepTemp() error {
 	}
 	for _, e := range entries {
 		owner, _, owned := strings.Cut(e.Name(), ".")
-		trash := strings.HasPrefix(e.Name(), trashPrefix)
-		if owned && c.owners[owner] && !trash {
+		owned = owned && len(owner) == leaseIDLength
+		if owned && c.owners[owner] {
 			continue
 		}
+		trash := strings.HasPrefix(e.Name(), trashPrefix)
 		info, err := e.Info()
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -124,13 +126,15 @@ func (c *collector) sweepTemp() error {
 		if err != nil {
 			return err
 		}
-		if !owned && c.options.young(info.ModTime()) {
+		if !owned && !trash && c.options.young(info.ModTime()) {
 			continue
 		}
 		path := c.store.path(tmpDir, e.Name())
 		switch {
-		case !e.IsDir():
+		case !e.IsDir() && owned:
 			err = c.unlink(path, &c.report.Stale)
+		case !e.IsDir():
+			err = c.unlinkUnlocked(path)
 		case c.options.DryRun:
 			c.report.Stale++
 			c.report.Bytes += treeSize(path)
@@ -144,6 +148,19 @@ func (c *collector) sweepTemp() error {
 		}
 	}
 	return nil
+}
+
+// unlinkUnlocked is unlink of a file that may be a lock, which only its holder
+// may remove.
+func (c *collector) unlinkUnlocked(path string) error {
+	lock, err := sys.TryLock(path, sys.Exclusive)
+	if errdefs.IsUnavailable(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.unlink(path, &c.report.Stale), lock.Close())
 }
 
 // sweepContainers removes directories whose container is removed already.
