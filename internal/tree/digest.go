@@ -51,14 +51,18 @@ func Digest(ctx context.Context, fsys FS, name string, o DigestOptions) (digest.
 	if d.exclude, err = newMatcher("exclude", o.Exclude); err != nil {
 		return "", err
 	}
-	sources := []string{name}
+	sources, lost := []string{name}, false
 	if o.Wildcard {
-		if sources, err = matches(fsys, name, o.FollowSymlink); err != nil && !gone(err) {
+		sources, err = matches(fsys, name, o.FollowSymlink)
+		if lost = gone(err); err != nil && !lost {
 			return "", fmt.Errorf("digest %s: %w", absolute(relative(name)), classed(err))
 		}
 	}
 	sum, err := runDigest(ctx, o.Cache, func(ctx context.Context, out chan<- *digestEntry) error {
 		d.ctx, d.out = ctx.Done(), out
+		if lost { // the directory of the pattern: a copy fails, instead of finding nothing
+			return d.send(&digestEntry{rel: "\x00"})
+		}
 		for _, source := range sources {
 			if err := d.source(source, o.Wildcard); err != nil {
 				return err

@@ -30,6 +30,10 @@ type follower struct {
 }
 
 func (f follower) add(name string) error {
+	if clean := path.Join(".", name); clean == ".." || strings.HasPrefix(clean, "../") {
+		f.found[clean] = true // leaves the tree: matches nothing
+		return nil
+	}
 	rest, at := relative(name), "."
 	for {
 		var part string

@@ -281,6 +281,9 @@ func compareCopy(t *testing.T, seed uint64) {
 		if theirs != nil && strings.Contains(theirs.Error(), "failed to stat ") && errors.Is(theirs, syscall.ENOTDIR) {
 			return // it looks for what it will not copy below what is no directory; we do not
 		}
+		if ours != nil && strings.HasSuffix(ours.Error(), "copy to /: is a directory") {
+			return // it would replace the root by a file
+		}
 		if (theirs == nil) != (ours == nil) {
 			t.Fatalf("%s\nours:   %v\ntheirs: %v", say, ours, theirs)
 		}
