@@ -281,3 +281,24 @@ func probe(t *testing.T, l *indexed, name string) {
 		}
 	}
 }
+
+// The cost of a member; a layer has some 25 KB a member, so what counts is
+// nanoseconds, not bytes.
+func BenchmarkIndex(b *testing.B) {
+	data := torture(b)
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		x := NewIndexer(b.TempDir())
+		for p := data; len(p) > 0; {
+			n := min(len(p), 256<<10)
+			if _, err := x.Write(p[:n]); err != nil {
+				b.Fatal(err)
+			}
+			p = p[n:]
+		}
+		if _, err := x.Finish(discard{}); err != nil {
+			b.Fatal(err)
+		}
+		x.Close()
+	}
+}
