@@ -58,7 +58,11 @@ func (f Filters) flag(key string) (value, ok bool, err error) {
 }
 
 // labels says whether have satisfies the label and label! keys.
-func (f Filters) labels(have map[string]string) bool {
+func (f Filters) labels(labels func() map[string]string) bool {
+	if len(f["label"])+len(f["label!"]) == 0 {
+		return true
+	}
+	have := labels()
 	match := func(want string) bool {
 		key, value, hasValue := strings.Cut(want, "=")
 		got, ok := have[key]

@@ -3,6 +3,7 @@ package image
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"path"
 	"slices"
 	"strings"
@@ -34,12 +35,21 @@ type Summary struct {
 	Created  time.Time
 	Size     int64 // of the uncompressed layers, in bytes
 	Platform ocispec.Platform
-	Labels   map[string]string
 
 	// Targets are the manifests and indexes that the names point at.
 	Targets []ocispec.Descriptor
 
-	names []store.Ref
+	names  []store.Ref
+	labels string // JSON
+}
+
+// Labels returns the labels of the image's config.
+func (s *Summary) Labels() map[string]string {
+	var labels map[string]string
+	if s.labels != "" && json.Unmarshal([]byte(s.labels), &labels) != nil {
+		return nil
+	}
+	return labels
 }
 
 // Dangling says whether no tag points at the image.
@@ -126,7 +136,7 @@ func summaries(records []*record) []*Summary {
 	for _, r := range records {
 		s := byID[r.ID]
 		if s == nil {
-			s = &Summary{ID: r.ID, Created: r.Created, Size: r.Size, Platform: r.Platform, Labels: r.Labels}
+			s = &Summary{ID: r.ID, Created: r.Created, Size: r.Size, Platform: r.Platform, labels: r.Labels}
 			byID[r.ID] = s
 			all = append(all, s)
 		}

@@ -41,13 +41,17 @@ func badName(s string, err error) error {
 }
 
 // Familiar returns the form of a ref's name that people type: without
-// docker.io/library/. What it can't parse it returns as it is.
+// docker.io/library/. Like splitRef it trusts the store; parsing would cost
+// more than the rest of a list.
 func Familiar(name string) string {
-	named, err := reference.ParseNormalizedNamed(name)
-	if err != nil {
+	rest, ok := strings.CutPrefix(name, "docker.io/")
+	if !ok {
 		return name
 	}
-	return reference.FamiliarString(named)
+	if official, ok := strings.CutPrefix(rest, "library/"); ok && !strings.Contains(official, "/") {
+		return official
+	}
+	return rest
 }
 
 // splitRef cuts a ref's name into repository and tag or digest. It trusts the

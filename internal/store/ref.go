@@ -164,28 +164,6 @@ func removeUpwards(path, base string) error {
 	return nil
 }
 
-// Refs returns every name but the hidden ones, sorted. Names that come and go
-// at the same time may or may not be among them. A ref that the disk has
-// spoiled is left out, so that the others stay of use; [Store.Fsck] finds it.
-func (s *Store) Refs(ctx context.Context) ([]Ref, error) {
-	names, err := s.names(ctx, "", false)
-	if err != nil {
-		return nil, fmt.Errorf("list refs: %w", err)
-	}
-	refs := make([]Ref, 0, len(names))
-	for _, n := range names {
-		ref, err := s.readRef(n)
-		if errdefs.IsNotFound(err) || errdefs.IsDataLoss(err) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("list refs: %w", err)
-		}
-		refs = append(refs, ref)
-	}
-	return refs, nil
-}
-
 // names lists the refs whose repository is dir or below it, sorted by name.
 func (s *Store) names(ctx context.Context, dir string, hidden bool) ([]refName, error) {
 	var names []refName
