@@ -174,7 +174,11 @@ func digestAs(d digest.Digest, data []byte) digest.Digest {
 
 // Put takes in a document. l keeps it.
 func (s *Store) Put(ctx context.Context, l *Lease, data []byte) (digest.Digest, error) {
-	d := digest.FromBytes(data)
+	return s.put(ctx, l, digest.FromBytes(data), data)
+}
+
+// put is Put under a digest of any algorithm.
+func (s *Store) put(ctx context.Context, l *Lease, d digest.Digest, data []byte) (digest.Digest, error) {
 	if len(data) > DocumentLimit {
 		return "", fmt.Errorf("put blob %s: %d bytes are more than a document has (%d): %w", d, len(data), DocumentLimit, errdefs.ErrOutOfRange)
 	}

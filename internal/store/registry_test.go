@@ -19,6 +19,9 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/shaleproject/shale/internal/registry/client"
+	"github.com/shaleproject/shale/internal/registry/server"
 	"github.com/shaleproject/shale/internal/sys"
 )
 
@@ -34,10 +37,23 @@ func serve(t *testing.T, s *Store) ociregistry.Interface {
 	return client
 }
 
+// serveOurs is serve with the server and the client that users meet.
+func serveOurs(t *testing.T, s *Store) ociregistry.Interface {
+	t.Helper()
+	h := httptest.NewServer(server.New(s.Registry("_served"), server.Options{}))
+	t.Cleanup(h.Close)
+	r, err := client.New(client.Config{}).Registry(strings.TrimPrefix(h.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 // eachWay runs a test on the registry as it is and over HTTP.
 func eachWay(t *testing.T, f func(t *testing.T, s *Store, r ociregistry.Interface)) {
 	t.Run("direct", func(t *testing.T) { s := open(t); f(t, s, s.Registry("_served")) })
 	t.Run("http", func(t *testing.T) { s := open(t); f(t, s, serve(t, s)) })
+	t.Run("our http", func(t *testing.T) { s := open(t); f(t, s, serveOurs(t, s)) })
 }
 
 func pushBlob(t testing.TB, r ociregistry.Interface, repo, content string) ocispec.Descriptor {
@@ -550,5 +566,35 @@ func TestDockersOrderOfRequestsWorks(t *testing.T) {
 	resp := do("GET", fmt.Sprintf("/v2/app/manifests/%s", digest.FromBytes(m)), nil, 200)
 	if got := resp.Header.Get("Content-Type"); got != ocispec.MediaTypeImageManifest {
 		t.Errorf("content type %q", got)
+	}
+}
+
+func TestAManifestMayHaveAnSHA512Digest(t *testing.T) {
+	s := open(t)
+	h := httptest.NewServer(server.New(s.Registry("_served"), server.Options{}))
+	defer h.Close()
+	r := serveOurs(t, s)
+	data := manifestOf(pushBlob(t, r, "a", "{}"), nil)
+	d := digest.SHA512.FromBytes(data)
+	for _, test := range []struct {
+		d      digest.Digest
+		status int
+	}{{d, http.StatusCreated}, {digest.SHA512.FromString("other"), http.StatusBadRequest}} {
+		req, err := http.NewRequest(http.MethodPut, h.URL+"/v2/a/manifests/"+string(test.d), bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", ocispec.MediaTypeImageManifest)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != test.status {
+			t.Errorf("%s: status %d", test.d, resp.StatusCode)
+		}
+	}
+	if got, err := readAll(r.GetManifest(t.Context(), "a", d)); err != nil || got != string(data) {
+		t.Errorf("read %q, %v", got, err)
 	}
 }

@@ -100,18 +100,32 @@ func (r *registry) MountBlob(ctx context.Context, fromRepo, toRepo string, d dig
 // PushManifest takes in a manifest or an index. What it refers to must be in
 // the repository before, its subject excepted.
 func (r *registry) PushManifest(ctx context.Context, repo, tag string, data []byte, mediaType string) (ocispec.Descriptor, error) {
+	if tag != "" && !validTag(tag) {
+		return ocispec.Descriptor{}, fmt.Errorf("%w: invalid tag %.200q", ociregistry.ErrManifestInvalid, tag)
+	}
+	return r.pushManifest(ctx, repo, tag, digest.FromBytes(data), data, mediaType)
+}
+
+// PushManifestAs takes in a manifest under a digest of the client's choice. It
+// is not part of the Interface; the server looks for it when a manifest comes
+// under another digest than SHA-256.
+func (r *registry) PushManifestAs(ctx context.Context, repo string, d digest.Digest, data []byte, mediaType string) (ocispec.Descriptor, error) {
+	if _, _, err := splitDigest(d); err != nil || d.Algorithm().FromBytes(data) != d {
+		return ocispec.Descriptor{}, fmt.Errorf("%w: %.140s", ociregistry.ErrDigestInvalid, d)
+	}
+	return r.pushManifest(ctx, repo, "", d, data, mediaType)
+}
+
+func (r *registry) pushManifest(ctx context.Context, repo, tag string, d digest.Digest, data []byte, mediaType string) (ocispec.Descriptor, error) {
 	dir, err := r.dir(repo)
 	if err != nil {
 		return ocispec.Descriptor{}, err
-	}
-	if tag != "" && !validTag(tag) {
-		return ocispec.Descriptor{}, fmt.Errorf("%w: invalid tag %.200q", ociregistry.ErrManifestInvalid, tag)
 	}
 	doc, err := parseManifest(data, mediaType)
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("%w: %w", ociregistry.ErrManifestInvalid, err)
 	}
-	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+	desc := ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}
 	err = r.withLease(ctx, func(l *Lease) error {
 		if err := l.Keep(doc.children()...); err != nil {
 			return err
@@ -119,7 +133,7 @@ func (r *registry) PushManifest(ctx context.Context, repo, tag string, data []by
 		if err := r.hasChildren(ctx, dir, doc); err != nil {
 			return err
 		}
-		if _, err := r.store.Put(ctx, l, data); err != nil {
+		if _, err := r.store.put(ctx, l, d, data); err != nil {
 			return err
 		}
 		// The links must not be lost when the ref is not.

@@ -123,11 +123,19 @@ func (r *registry) explain(e *Error, kind error, answer ociregistry.HTTPError) {
 		}
 	case http.StatusNotFound:
 		e.cause = kind
-		switch {
-		case errors.Is(answer, ociregistry.ErrNameUnknown):
-			e.cause = ociregistry.ErrNameUnknown
-		case errors.Is(answer, ociregistry.ErrBlobUploadUnknown):
-			e.cause = ociregistry.ErrBlobUploadUnknown
+		if len(answer.ResponseBody()) == 0 {
+			return // to a HEAD, say, of which ociclient makes a name unknown
+		}
+		for _, what := range []ociregistry.Error{
+			ociregistry.ErrNameUnknown, ociregistry.ErrManifestUnknown, ociregistry.ErrBlobUnknown,
+			ociregistry.ErrBlobUploadUnknown, ociregistry.ErrManifestBlobUnknown,
+		} {
+			if errors.Is(answer, what) {
+				e.cause = what
+			}
+		}
+		if errors.Is(e.cause, ociregistry.ErrManifestBlobUnknown) && text != "" {
+			e.cause = &said{text, ociregistry.ErrManifestBlobUnknown} // it says which
 		}
 		return
 	case http.StatusMethodNotAllowed:

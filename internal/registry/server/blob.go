@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -124,27 +123,3 @@ func parseRange(s string, size int64) (r span, partial bool, err error) {
 	}
 	return r, true, nil
 }
-
-// inMemory reads the manifest b and closes it.
-func inMemory(b ociregistry.BlobReader, err error) (ociregistry.BlobReader, error) {
-	if err != nil {
-		return nil, err
-	}
-	defer b.Close()
-	data, err := io.ReadAll(io.LimitReader(b, MaxManifest+1))
-	if err != nil {
-		return nil, fmt.Errorf("read manifest: %w", err)
-	}
-	if len(data) > MaxManifest {
-		return nil, fmt.Errorf("read manifest: larger than %d bytes: %w", MaxManifest, ociregistry.ErrManifestInvalid)
-	}
-	return &memory{bytes.NewReader(data), b.Descriptor()}, nil
-}
-
-type memory struct {
-	*bytes.Reader
-	desc ociregistry.Descriptor
-}
-
-func (m *memory) Close() error                       { return nil }
-func (m *memory) Descriptor() ociregistry.Descriptor { return m.desc }

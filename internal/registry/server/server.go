@@ -128,49 +128,10 @@ func (s *server) serve(w http.ResponseWriter, req *http.Request) error {
 		}
 		return s.list(w, req, t)
 	case manifest:
-		return s.manifest(w, req)
+		return s.manifest(w, req, t)
 	}
 	s.rest.ServeHTTP(w, req)
 	return nil
-}
-
-// manifest lets ociserver handle a manifest, after a look at its size.
-func (s *server) manifest(w http.ResponseWriter, req *http.Request) error {
-	if req.ContentLength > MaxManifest {
-		return &http.MaxBytesError{Limit: MaxManifest}
-	}
-	req.Body = &manifestBody{ReadCloser: http.MaxBytesReader(w, req.Body, MaxManifest)}
-	s.rest.ServeHTTP(w, req)
-	return nil
-}
-
-// manifestBody keeps the error that reading it ended in: ociserver makes
-// another of it that has only the text in common.
-type manifestBody struct {
-	io.ReadCloser
-	err error
-}
-
-func (b *manifestBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		b.err = err
-	}
-	return n, err
-}
-
-// manifests is a registry whose manifests are in memory when they are handed
-// out: ociserver doesn't close what it gets.
-type manifests struct {
-	ociregistry.Interface
-}
-
-func (m manifests) GetManifest(ctx context.Context, repo string, d ociregistry.Digest) (ociregistry.BlobReader, error) {
-	return inMemory(m.Interface.GetManifest(ctx, repo, d))
-}
-
-func (m manifests) GetTag(ctx context.Context, repo, tag string) (ociregistry.BlobReader, error) {
-	return inMemory(m.Interface.GetTag(ctx, repo, tag))
 }
 
 // Serve answers requests on l with h until ctx is done, then gives those that

@@ -26,8 +26,8 @@ const (
 type target struct {
 	kind   kind
 	repo   string
-	digest ociregistry.Digest
-	upload string // the registry's identifier
+	digest ociregistry.Digest // of a blob, or of a manifest that is named by it
+	upload string             // the registry's identifier
 }
 
 // longestName is the length in bytes of the longest repository name, the one
@@ -70,7 +70,9 @@ func parse(req *http.Request) (target, error) {
 		switch {
 		case strings.Contains(last, ":") && !ociref.IsValidDigest(last):
 			return target{}, fmt.Errorf("malformed digest: %w", ociregistry.ErrDigestInvalid)
-		case strings.Contains(last, ":") || last != "" && ociref.IsValidTag(last):
+		case strings.Contains(last, ":"):
+			t.digest = ociregistry.Digest(last)
+		case last != "" && ociref.IsValidTag(last):
 		case req.Method == http.MethodPut:
 			return target{}, fmt.Errorf("malformed tag: %w", ociregistry.ErrManifestInvalid)
 		default:
