@@ -38,7 +38,7 @@ func busybox(t *testing.T) string {
 	if err := os.WriteFile(filepath.Join(root, "bin/busybox"), data, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"sh", "true", "false", "cat", "ls", "id", "echo", "sleep", "kill", "readlink", "grep", "touch", "stty", "mount", "hostname", "env", "pwd"} {
+	for _, name := range []string{"sh", "true", "false", "cat", "ls", "id", "echo", "sleep", "kill", "readlink", "grep", "touch", "stty", "mount", "hostname", "env", "pwd", "tr", "wc", "mknod", "test", "dd"} {
 		if err := os.Symlink("busybox", filepath.Join(root, "bin", name)); err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/profiles/seccomp"
 	"github.com/moby/sys/capability"
+	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -61,6 +62,11 @@ func secure(spec *specs.Spec, o SecurityOptions) error {
 	if !o.UnmaskPaths {
 		spec.Linux.MaskedPaths = append(slices.Clone(maskedPaths), thermalPaths()...)
 		spec.Linux.ReadonlyPaths = slices.Clone(readonlyPaths)
+		if !cgroups.IsCgroup2UnifiedMode() {
+			// The controllers of version 1 are mounted read-only on a tmpfs,
+			// which libcontainer leaves writable.
+			spec.Linux.ReadonlyPaths = append(spec.Linux.ReadonlyPaths, "/sys/fs/cgroup")
+		}
 	}
 	var err error
 	switch o.Seccomp {
