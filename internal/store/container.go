@@ -16,7 +16,88 @@ import (
 
 // holdsFile makes a directory below containers/ a container: the directory
 // appears with it, by one rename, and removal begins with its unlink.
+//
+// A transient container has "holds-BOOT" instead, with the kernel's id of the
+// boot that it lives in, and is no container after the next one.
 const holdsFile = "holds"
+
+// bootID tells one boot of the machine from the next (random(4)).
+const bootID = "/proc/sys/kernel/random/boot_id"
+
+// holdsPath is the file that makes the directory of a container one, or would.
+func (s *Store) holdsPath(dir string) string {
+	path := filepath.Join(dir, holdsFile)
+	if _, err := os.Lstat(path); err == nil {
+		return path
+	}
+	if boot, err := s.boot(); err == nil {
+		return path + "-" + boot
+	}
+	return path
+}
+
+func (s *Store) boot() (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bootID != "" {
+		return s.bootID, nil
+	}
+	data, err := os.ReadFile(bootID)
+	if err != nil {
+		return "", err
+	}
+	s.bootID = string(bytes.TrimSpace(data))
+	return s.bootID, nil
+}
+
+// NewTransientContainer is [Store.NewContainer] for a container that nobody
+// will miss after a power cut, because it goes away when it ends. It does not
+// wait for the disk.
+func (s *Store) NewTransientContainer(id string, holds []digest.Digest) (dir string, err error) {
+	boot, err := s.boot()
+	if err != nil {
+		return s.NewContainer(id, holds)
+	}
+	if !validTag(id) {
+		return "", fmt.Errorf("make container %.100q: invalid id: %w", id, errdefs.ErrInvalidArgument)
+	}
+	data, err := json.Marshal(holds)
+	if err != nil {
+		return "", err
+	}
+	own, err := s.ownLease()
+	var aside string
+	if err == nil {
+		aside, err = own.tempName()
+	}
+	if err == nil {
+		err = mkdir(aside)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(aside, holdsFile+"-"+boot), append(data, '\n'), 0o600)
+	}
+	if err == nil {
+		err = s.placeContainer(aside, s.ContainerDir(id), holds)
+	}
+	if err != nil {
+		os.RemoveAll(aside)
+		return "", fmt.Errorf("make container %s: %w", id, err)
+	}
+	return s.ContainerDir(id), nil
+}
+
+// placeContainer makes the directory aside the one called dir, if all that the
+// container holds is there.
+func (s *Store) placeContainer(aside, dir string, holds []digest.Digest) error {
+	return s.shared(func() error {
+		for _, d := range holds {
+			if err := s.present(d, -1); err != nil {
+				return err
+			}
+		}
+		return sys.RenameNoReplace(aside, dir)
+	})
+}
 
 // NewContainer makes the directory of a container and keeps holds, and all
 // that its documents refer to, for as long as the container is there. An id
@@ -50,14 +131,7 @@ func (s *Store) newContainer(id string, holds []digest.Digest) (string, error) {
 	}
 	dir := s.ContainerDir(id)
 	if err == nil {
-		err = s.shared(func() error {
-			for _, d := range holds {
-				if err := s.present(d, -1); err != nil {
-					return err
-				}
-			}
-			return sys.RenameNoReplace(aside, dir)
-		})
+		err = s.placeContainer(aside, dir, holds)
 	}
 	if err == nil {
 		err = sys.SyncDir(s.path(containersDir))
@@ -81,7 +155,7 @@ func (s *Store) Containers() ([]string, error) {
 	}
 	var ids []string
 	for _, e := range entries {
-		if _, err := os.Lstat(filepath.Join(s.ContainerDir(e.Name()), holdsFile)); err == nil {
+		if _, err := os.Lstat(s.holdsPath(s.ContainerDir(e.Name()))); err == nil {
 			ids = append(ids, e.Name())
 		}
 	}
@@ -90,7 +164,7 @@ func (s *Store) Containers() ([]string, error) {
 
 // ContainerHolds returns what the container keeps from collection.
 func (s *Store) ContainerHolds(id string) ([]digest.Digest, error) {
-	path := filepath.Join(s.ContainerDir(id), holdsFile)
+	path := s.holdsPath(s.ContainerDir(id))
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read container %s: %w", id, errdefs.ErrNotFound)
@@ -114,11 +188,12 @@ func (s *Store) RemoveContainer(id string) error {
 		return fmt.Errorf("remove container %.100q: invalid id: %w", id, errdefs.ErrInvalidArgument)
 	}
 	dir := s.ContainerDir(id)
-	err := os.Remove(filepath.Join(dir, holdsFile))
+	path := s.holdsPath(dir)
+	err := os.Remove(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = errdefs.ErrNotFound
 	}
-	if err == nil {
+	if err == nil && filepath.Base(path) == holdsFile {
 		// Before the collector can take away what the container held. It may
 		// take the directory itself away by now.
 		if err = sys.SyncDir(dir); errdefs.IsNotFound(err) {

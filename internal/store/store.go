@@ -53,8 +53,9 @@ const (
 type Store struct {
 	root string
 
-	mu  sync.Mutex
-	own *Lease // owner of the temporary files that no caller's lease owns
+	mu     sync.Mutex
+	own    *Lease // owner of the temporary files that no caller's lease owns
+	bootID string // of this boot of the machine, once it was asked for
 }
 
 // Open opens the store at root, and makes it if root is missing or empty.

@@ -171,7 +171,7 @@ func (c *collector) sweepContainers() error {
 	}
 	for _, e := range entries {
 		path := c.store.path(containersDir, e.Name())
-		_, err := os.Lstat(filepath.Join(path, holdsFile))
+		_, err := os.Lstat(c.store.holdsPath(path))
 		if !e.IsDir() || err == nil {
 			continue
 		}
