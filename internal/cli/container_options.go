@@ -293,7 +293,7 @@ func (f *containerFlags) security(s *container.Settings) error {
 			sec.NoNewPrivileges = value == "" || value == "true"
 		case "seccomp":
 			if value == "unconfined" || value == "builtin" {
-				sec.Seccomp = strings.TrimPrefix(value, "builtin")
+				sec.Seccomp = value
 				continue
 			}
 			profile, err := os.ReadFile(value)

@@ -120,15 +120,17 @@ type Resources struct {
 
 // Security is what a container may do beyond the default, or less.
 type Security struct {
-	CapAdd          []string          `json:",omitempty"`
-	CapDrop         []string          `json:",omitempty"`
-	Privileged      bool              `json:",omitempty"`
-	NoNewPrivileges bool              `json:",omitempty"`
-	Seccomp         string            `json:",omitempty"` // JSON of a profile, or "unconfined"
-	UnmaskPaths     bool              `json:",omitempty"`
-	ReadOnly        bool              `json:",omitempty"`
-	Devices         []Device          `json:",omitempty"`
-	Sysctls         map[string]string `json:",omitempty"`
+	CapAdd          []string `json:",omitempty"`
+	CapDrop         []string `json:",omitempty"`
+	Privileged      bool     `json:",omitempty"`
+	NoNewPrivileges bool     `json:",omitempty"`
+	// Seccomp is the JSON of a profile, "unconfined", "builtin" for Docker's
+	// own, or empty for ours, which is Docker's for one instruction set.
+	Seccomp     string            `json:",omitempty"`
+	UnmaskPaths bool              `json:",omitempty"`
+	ReadOnly    bool              `json:",omitempty"`
+	Devices     []Device          `json:",omitempty"`
+	Sysctls     map[string]string `json:",omitempty"`
 }
 
 // Device is a node of the host under a path of the container.

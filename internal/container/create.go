@@ -57,7 +57,7 @@ func (c *Containers) create(ctx context.Context, o CreateOptions) (_ *record, er
 		return nil, err
 	}
 	holds := append([]digest.Digest{img.Manifest.Digest, img.ConfigDigest}, img.DiffIDs...)
-	r.dir, err = c.Store.NewContainer(config.ID, holds)
+	r.dir, err = c.directory(config, holds)
 	if err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
 	}
@@ -67,6 +67,15 @@ func (c *Containers) create(ctx context.Context, o CreateOptions) (_ *record, er
 		}
 	}()
 	return r, c.name(r, strings.TrimPrefix(o.Name, "/"))
+}
+
+// directory makes the container's. One that removes itself is not worth
+// waiting for the disk.
+func (c *Containers) directory(config *Config, holds []digest.Digest) (string, error) {
+	if config.Life.AutoRemove {
+		return c.Store.NewTransientContainer(config.ID, holds)
+	}
+	return c.Store.NewContainer(config.ID, holds)
 }
 
 // name writes the configuration under name, or under one that nobody has.

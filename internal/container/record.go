@@ -157,7 +157,7 @@ func (r *record) saveState() error {
 }
 
 // saveConfig writes the configuration. That of a container which removes
-// itself is not worth waiting for a disk.
+// itself is not worth waiting for the disk.
 func (r *record) saveConfig() error {
 	if r.config.Life.AutoRemove {
 		return writeJSON(r.path(configFile), r.config)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -51,7 +52,11 @@ func (c *Containers) spec(ctx context.Context, r *record, files []specs.Mount, s
 			CapAdd: config.Security.CapAdd, CapDrop: config.Security.CapDrop,
 			Privileged: config.Security.Privileged, NoNewPrivileges: config.Security.NoNewPrivileges,
 			Seccomp: config.Security.Seccomp, UnmaskPaths: config.Security.UnmaskPaths,
+			Foreign: foreign(config),
 		},
+	}
+	if o.Security.Seccomp == builtinSeccomp {
+		o.Security.Seccomp = ""
 	}
 	if config.Resources.OOMScoreAdj != 0 {
 		o.Process.OOMScoreAdj = &config.Resources.OOMScoreAdj
@@ -65,6 +70,16 @@ func (c *Containers) spec(ctx context.Context, r *record, files []specs.Mount, s
 		o.Devices = append(o.Devices, device)
 	}
 	return sandbox.NewSpec(o)
+}
+
+// builtinSeccomp is Docker's word for its own profile.
+const builtinSeccomp = "builtin"
+
+// foreign tells whether the container is to run programs of another
+// instruction set than the machine's first: an image of linux/386, say.
+func foreign(config *Config) bool {
+	parts := strings.Split(config.Platform, "/")
+	return config.Security.Seccomp == builtinSeccomp || len(parts) > 1 && parts[1] != runtime.GOARCH
 }
 
 // environment is what the process gets: Docker's variables, then those of the

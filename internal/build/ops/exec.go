@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -328,7 +329,10 @@ func (j *job) spec(id string) (*specs.Spec, error) {
 		Process: sandbox.ProcessOptions{
 			Args: meta.Args, Env: env, Cwd: meta.Cwd, User: meta.User,
 		},
-		Security:     sandbox.SecurityOptions{Privileged: j.op.Security == pb.SecurityMode_INSECURE},
+		Security: sandbox.SecurityOptions{
+			Privileged: j.op.Security == pb.SecurityMode_INSECURE,
+			Foreign:    j.target().Architecture != runtime.GOARCH,
+		},
 		Resources:    linuxResources(j.resources),
 		CgroupParent: meta.CgroupParent,
 	}

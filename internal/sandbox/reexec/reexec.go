@@ -8,6 +8,7 @@ package reexec
 
 import (
 	"os"
+	"runtime/debug"
 
 	"github.com/opencontainers/runc/libcontainer"
 	_ "github.com/opencontainers/runc/libcontainer/nsenter" // its first half, in C, before Go starts
@@ -29,5 +30,8 @@ func init() {
 		// kernel's that knows no signals.
 		_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
 	}
+	// It lives for milliseconds and reads some 100 kB: collecting garbage
+	// would take longer than all of its own work.
+	debug.SetGCPercent(-1)
 	libcontainer.Init()
 }
