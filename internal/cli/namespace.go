@@ -49,7 +49,7 @@ func enterNamespace(e *engine.Engine, cmd *cobra.Command) error {
 	if wish == "" || !e.Config.Rootless || e.Config.Namespaced {
 		return nil
 	}
-	code, err := sys.ReexecInUserNamespace(cmd.Context(), os.Args)
+	code, err := sys.ReexecInUserNamespace(cmd.Context(), os.Args, e.Config.NamespaceRecord())
 	switch {
 	case wish == namespaceWanted && (errdefs.IsPermissionDenied(err) || errdefs.IsFailedPrecondition(err)):
 		// What needs the namespace after all will say what it misses.

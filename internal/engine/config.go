@@ -89,6 +89,16 @@ func defaultRoot(dataHome, home string, rootless bool) string {
 	return ""
 }
 
+// NamespaceRecord is the file that names the user namespace in which an
+// ordinary user's processes work on this store; "" if there is no store.
+func (c *Config) NamespaceRecord() string {
+	root, err := c.root()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(root, "userns")
+}
+
 // root is Root as an absolute path.
 func (c *Config) root() (string, error) {
 	if c.Root == "" {

@@ -70,6 +70,9 @@ func machine(root string) (string, error) {
 
 // try finds out by mounting.
 func try(s *store.Store, drivers map[string]Driver, want string) (choice, error) {
+	if os.Geteuid() != 0 {
+		return choice{}, unmet{errors.New("an ordinary user mounts only in a user namespace")}
+	}
 	release := "Linux " + sys.KernelRelease()
 	if want != "" {
 		if err := probe(s, drivers[want]); err != nil {
@@ -159,8 +162,6 @@ func advise(s *store.Store, err error) error {
 	advice := ""
 	kind, kindErr := sys.FileSystem(s.Root())
 	switch {
-	case errdefs.IsPermissionDenied(err) && os.Geteuid() != 0:
-		advice = "an ordinary user mounts only in a user namespace: "
 	case errdefs.IsPermissionDenied(err) && sys.InUserNamespace():
 		advice = "overlayfs in a user namespace needs Linux 5.11, and a container around that allows it: "
 	case errdefs.IsPermissionDenied(err):

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	switch {
 	case os.Getenv(insideEnv) == "":
 	case value == "":
-		exit, err := sys.ReexecInUserNamespace(context.Background(), os.Args)
+		exit, err := sys.ReexecInUserNamespace(context.Background(), os.Args, "")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			exit = 99

@@ -111,9 +111,10 @@ func (s *Store) create() error {
 		return err
 	}
 	for _, e := range entries {
-		// lost+found: the root of a file system of its own. Another process
-		// may be making the same store right now.
-		if name := e.Name(); name != "lost+found" && name != "version" && !isAside(name) {
+		// lost+found: the root of a file system of its own; userns: an ordinary
+		// user enters a namespace before anything else. Another process may be
+		// making the same store right now.
+		if name := e.Name(); name != "lost+found" && name != "userns" && name != "version" && !isAside(name) {
 			if _, err := os.Stat(s.path("version")); err == nil {
 				return nil
 			}

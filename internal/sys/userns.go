@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/sys/user"
@@ -28,14 +29,15 @@ const (
 	// UserNamespaceEntered is the value that a process sets after it has entered,
 	// so that the programs which it starts know where they are.
 	UserNamespaceEntered = "entered"
+
+	// The child of a new namespace waits at descriptor 3 for its ids. That of an
+	// old one has come through two descriptors, 3 and 4, that it must not keep.
+	gateMarker, joinMarker = "gate", "join"
 )
 
-// gateFD is the descriptor at which a child waits for its id maps.
-const gateFD = 3
-
-// ReexecInUserNamespace runs this program again as root of a new user
-// namespace with a mount namespace of its own, and returns its exit code (128+n if
-// signal n ended it). args are those of the new process, its name first.
+// ReexecInUserNamespace runs this program again as root of a user namespace, and
+// returns its exit code (128+n if signal n ended it). args are those of the new
+// process, its name first.
 //
 // Root there is the calling user here; the ids above are those that
 // /etc/subuid and /etc/subgid lend to the user, or none. The child finds
@@ -43,52 +45,132 @@ const gateFD = 3
 // of all. It gets the signals that the caller gets, SIGTERM when ctx ends, and
 // SIGKILL when the caller dies; processes that the child leaves behind live on.
 //
+// The file record keeps the namespace's name. As long as any process is left
+// in that namespace, further calls with the same record join it: only there can
+// they enter, signal and clean up what the others have left running. An
+// empty record makes a namespace of its own.
+//
 // Where the machine forbids user namespaces the error is an
 // [errdefs.ErrPermissionDenied] that names what forbids them; where it can't
 // make them or map the ids, an [errdefs.ErrFailedPrecondition].
-func ReexecInUserNamespace(ctx context.Context, args []string) (exit int, err error) {
-	const attempt = "start in a user namespace: %w"
-	if why := userNamespacesForbidden(); why != nil {
-		return -1, fmt.Errorf(attempt, why)
-	}
-	uids, gids, err := planIDMaps()
-	if err != nil {
-		return -1, fmt.Errorf(attempt, err)
-	}
+func ReexecInUserNamespace(ctx context.Context, args []string, record string) (exit int, err error) {
 	// Pdeathsig follows the thread, not the process: it must not end before
 	// the child does.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	signals := catchSignals()
 	defer signals.release()
-	cmd, err := startNamespaced(args, uids, gids)
+	cmd, err := joinOrStart(args, record)
 	if err != nil {
-		return -1, fmt.Errorf(attempt, err)
+		return -1, fmt.Errorf("start in a user namespace: %w", err)
 	}
 	stop := signals.forward(ctx, cmd.Process)
 	defer stop()
 	return exitCode(cmd.Wait())
 }
 
-// startNamespaced starts the child and lets it go on once its ids are mapped.
-func startNamespaced(args []string, uids, gids idMap) (*exec.Cmd, error) {
+// joinOrStart starts the child in the namespace that record names, or in a new
+// one that record names from then on.
+func joinOrStart(args []string, record string) (*exec.Cmd, error) {
+	if record == "" {
+		return startNamespaced(args)
+	}
+	names, err := openRecord(record)
+	if err != nil {
+		return nil, err
+	}
+	defer names.Close()
+	if ns := names.namespace(); ns != nil {
+		defer ns.Close()
+		cmd, err := startJoined(args, ns)
+		if !errors.Is(err, exec.ErrNotFound) {
+			return cmd, err
+		}
+		// Without nsenter(1) there is a new namespace each time.
+	}
+	cmd, err := startNamespaced(args)
+	if err != nil {
+		return nil, err
+	}
+	return cmd, names.set(cmd.Process.Pid)
+}
+
+// startJoined starts the child in the user namespace ns, and returns when it is
+// there. Joining takes a process with one thread, which no Go program is:
+// setns(2).
+func startJoined(args []string, ns *os.File) (*exec.Cmd, error) {
+	nsenter, err := exec.LookPath("nsenter")
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return nil, err
+	}
+	defer self.Close()
+	cmd := child(nsenter, joinMarker, self, ns)
+	cmd.Args = append([]string{"nsenter", "--user=/proc/self/fd/4", "--preserve-credentials", "--", "/proc/self/fd/3"}, args[1:]...)
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	// Until it has joined, the last other process there may end, and nobody
+	// would find the namespace again.
+	for !sameNamespace(ns, cmd.Process.Pid) && !ended(cmd.Process.Pid) {
+		time.Sleep(100 * time.Microsecond)
+	}
+	return cmd, nil
+}
+
+// sameNamespace reports whether process pid is in the user namespace ns.
+func sameNamespace(ns *os.File, pid int) bool {
+	held, err := ns.Stat()
+	if err != nil {
+		return false
+	}
+	its, err := os.Stat(fmt.Sprintf("/proc/%d/ns/user", pid))
+	return err == nil && os.SameFile(held, its)
+}
+
+// ended reports whether the child pid waits for being waited for.
+func ended(pid int) bool {
+	var info unix.Siginfo
+	err := retry(func() error {
+		return unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	})
+	return err != nil || info.Signo != 0
+}
+
+// child returns the command that is common to all ways in.
+func child(path, marker string, extra ...*os.File) *exec.Cmd {
+	return &exec.Cmd{
+		Path:  path,
+		Env:   append(os.Environ(), UserNamespaceEnv+"="+marker),
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		ExtraFiles:  extra,
+		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
+	}
+}
+
+// startNamespaced starts the child in a new namespace and lets it go on once
+// its ids are mapped.
+func startNamespaced(args []string) (*exec.Cmd, error) {
+	if err := userNamespacesForbidden(); err != nil {
+		return nil, err
+	}
+	uids, gids, err := planIDMaps()
+	if err != nil {
+		return nil, err
+	}
 	read, gate, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer gate.Close()
 	defer read.Close()
-	cmd := &exec.Cmd{
-		// The name that started us may by now lead to another program.
-		Path: "/proc/self/exe", Args: args,
-		Env:   append(os.Environ(), UserNamespaceEnv+"="+strconv.Itoa(gateFD)),
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		ExtraFiles: []*os.File{read},
-		SysProcAttr: &syscall.SysProcAttr{
-			Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-			Pdeathsig:  syscall.SIGKILL,
-		},
-	}
+	// The name that started us may by now lead to another program.
+	cmd := child("/proc/self/exe", gateMarker, read)
+	cmd.Args = args
+	cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS
 	mapped := uids.helper != "" && gids.helper != ""
 	if !mapped {
 		// One id may be mapped by whoever owns it, if groups can't be dropped:
@@ -151,17 +233,21 @@ func runMapper(m idMap, pid int) error {
 // [ReexecInUserNamespace] does, before it starts or opens anything: it waits
 // for its ids. value is that of [UserNamespaceEnv].
 func EnterUserNamespace(value string) error {
-	if value == UserNamespaceEntered {
+	switch value {
+	case UserNamespaceEntered:
 		return nil
-	}
-	fd, err := strconv.Atoi(value)
-	if err != nil {
+	case gateMarker:
+		gate := os.NewFile(3, "gate")
+		defer gate.Close()
+		if _, err := io.ReadFull(gate, make([]byte, 1)); err != nil {
+			return fmt.Errorf("enter user namespace: the parent gave up: %w", err)
+		}
+	case joinMarker:
+		if err := errors.Join(unix.Close(3), unix.Close(4)); err != nil {
+			return fmt.Errorf("enter user namespace: %w", err)
+		}
+	default:
 		return fmt.Errorf("enter user namespace: %s=%q: %w", UserNamespaceEnv, value, errdefs.ErrInvalidArgument)
-	}
-	gate := os.NewFile(uintptr(fd), "gate")
-	defer gate.Close()
-	if _, err := io.ReadFull(gate, make([]byte, 1)); err != nil {
-		return fmt.Errorf("enter user namespace: the parent gave up: %w", err)
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("enter user namespace: root is not mapped")

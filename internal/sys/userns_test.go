@@ -24,6 +24,9 @@ import (
 // then inside of the user namespace.
 const role = "SHALE_SYS_TEST_ROLE"
 
+// record is the file that names the namespace; "" for one of its own.
+const record = "SHALE_SYS_TEST_RECORD"
+
 const ordinary = 12345 // the uid and gid of the ordinary user
 
 func TestMain(m *testing.M) {
@@ -44,7 +47,7 @@ func play(name string) int {
 	}
 	value := os.Getenv(UserNamespaceEnv)
 	if value == "" {
-		exit, err := ReexecInUserNamespace(context.Background(), os.Args)
+		exit, err := ReexecInUserNamespace(context.Background(), os.Args, os.Getenv(record))
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 99
@@ -83,6 +86,22 @@ var roles = map[string]func() error{
 			}
 			return os.WriteFile(dir+"/t/both/file", []byte("content"), 0o600)
 		})
+	},
+	// where prints the namespace, whether the process given can be signalled
+	// and mounts be made, and what is open.
+	"where": func() error {
+		ns, err := os.Readlink("/proc/self/ns/user")
+		if err != nil {
+			return err
+		}
+		var pid int
+		fmt.Sscan(os.Args[1], &pid)
+		if pid != 0 {
+			err = unix.Kill(pid, 0)
+		}
+		files, _ := os.ReadDir("/proc/self/fd")
+		fmt.Println(ns, err, PrivateMounts(func() error { return MountAll([]Mount{{Type: "tmpfs", Target: "/tmp"}}) }), os.Getuid(), MappedIDs(), len(files))
+		return nil
 	},
 	"chown": func() error { return os.Lchown(os.Args[1]+"/upper", 1000, 1000) },
 	"signal": func() error {
@@ -304,9 +323,67 @@ func TestTheEndOfTheContextTerminatesTheChild(t *testing.T) {
 		}
 		cancel()
 	}()
-	exit, err := ReexecInUserNamespace(ctx, []string{"term", ready})
+	exit, err := ReexecInUserNamespace(ctx, []string{"term", ready}, "")
 	if exit != 9 || err != nil {
 		t.Errorf("exit %d, %v", exit, err)
+	}
+}
+
+func TestProcessesOfOneRecordShareTheNamespace(t *testing.T) {
+	needUserNamespaces(t)
+	if _, err := exec.LookPath("nsenter"); err != nil {
+		t.Skip(err)
+	}
+	for _, lent := range []string{"", "ordinary:200000:65536\n"} {
+		if lent != "" {
+			needHelpers(t)
+		}
+		path := filepath.Join(home(t), "store", "userns")
+		where := func(pid string) []string {
+			t.Helper()
+			cmd, run := asUser(t, lent, "where", pid)
+			cmd.Env = append(cmd.Env, record+"="+path)
+			var out []byte
+			err := run(func() (err error) { out, err = cmd.CombinedOutput(); return err })
+			if err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			return strings.Fields(string(out))
+		}
+		alone := where("0")
+		first, run := asUser(t, lent, "signal")
+		first.Env = append(first.Env, record+"="+path)
+		stdout, err := first.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := run(first.Start); err != nil {
+			t.Fatal(err)
+		}
+		pid, err := bufio.NewReader(stdout).ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid = strings.TrimSpace(pid)
+		its, err := os.Readlink("/proc/" + pid + "/ns/user")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			got := where(pid)
+			// The same but for the namespace, which is that of the first.
+			want := append([]string{its}, alone[1:]...)
+			if strings.Join(got, " ") != strings.Join(want, " ") {
+				t.Errorf("lent %q: got %q, want %q", lent, got, want)
+			}
+		}
+		if err := first.Process.Signal(unix.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		_ = first.Wait()
+		if got := where("0"); got[0] == its {
+			t.Errorf("joined a namespace without processes: %q", got)
+		}
 	}
 }
 
@@ -317,38 +394,51 @@ func TestChildDiesWithAKilledParent(t *testing.T) {
 		lents = append(lents, "ordinary:200000:65536\n")
 	}
 	for _, lent := range lents {
-		cmd, run := asUser(t, lent, "signal")
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = run(func() error {
-			if err := cmd.Start(); err != nil {
-				return err
-			}
-			reader := bufio.NewReader(out)
-			if _, err := reader.ReadString('\n'); err != nil {
-				return err
-			}
+		path := filepath.Join(home(t), "userns")
+		_, _ = start(t, lent, "signal", path) // the second joins what this one made
+		for _, path := range []string{"", path} {
+			cmd, stdout := start(t, lent, "signal", path)
 			if err := cmd.Process.Kill(); err != nil {
-				return err
+				t.Fatal(err)
 			}
 			// The child holds the other end of the pipe: it ends with the child.
 			closed := make(chan error, 1)
 			go func() {
-				_, err := io.Copy(io.Discard, reader)
+				_, err := io.Copy(io.Discard, stdout)
 				closed <- err
 			}()
 			select {
 			case err := <-closed:
-				_ = cmd.Wait()
-				return err
+				if err != nil {
+					t.Error(err)
+				}
 			case <-time.After(20 * time.Second):
-				return fmt.Errorf("lent %q: the child lives on", lent)
+				t.Errorf("lent %q, record %q: the child lives on", lent, path)
 			}
-		})
-		if err != nil {
-			t.Error(err)
 		}
 	}
+}
+
+// start starts a command that plays a role until the end of the test, and returns
+// what it says after it has said its pid.
+func start(t *testing.T, lent, name, path string) (*exec.Cmd, io.Reader) {
+	t.Helper()
+	cmd, run := asUser(t, lent, name)
+	cmd.Env = append(cmd.Env, record+"="+path)
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := run(cmd.Start); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()
+	})
+	reader := bufio.NewReader(stdout)
+	if _, err := reader.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, reader
 }
