@@ -33,7 +33,7 @@ func buildCommand(e *engine.Engine) *cobra.Command {
 		},
 	}
 	f.add(cmd.Flags())
-	return wantsNamespace(cmd)[0]
+	return wantsNamespace(cmd)
 }
 
 func runBuild(cmd *cobra.Command, e *engine.Engine, f *buildFlags, path string) error {

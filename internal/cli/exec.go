@@ -57,7 +57,7 @@ func execCommand(e *engine.Engine) *cobra.Command {
 	flags.StringVarP(&o.Dir, "workdir", "w", "", "Working directory inside the container")
 	flags.BoolVar(&o.Privileged, "privileged", false, "Give extended privileges to the command")
 	flags.StringVar(&detachKeys, "detach-keys", "", "Override the key sequence for detaching a container (ignored)")
-	return cmd
+	return needsNamespace(cmd)
 }
 
 // execFailure gives an error that lies in the command its exit code, 126 or

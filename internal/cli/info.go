@@ -33,7 +33,7 @@ func infoCommand(e *engine.Engine) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&spec, "format", "f", "", "Format output using a Go template, or 'json'")
-	return wantsNamespace(cmd)[0] // which driver works is seen only where it would mount
+	return wantsNamespace(cmd) // which driver works is seen only where it would mount
 }
 
 func printInfo(w io.Writer, info engine.Info) error {

@@ -23,5 +23,5 @@ func killCommand(e *engine.Engine) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&signal, "signal", "s", "", "Signal to send to the container")
-	return cmd
+	return needsNamespace(cmd)
 }

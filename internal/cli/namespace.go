@@ -21,25 +21,19 @@ const (
 	namespaceWanted = "wanted"
 )
 
-// needsNamespace marks commands that can't do their work as an ordinary user
+// needsNamespace marks a command that can't do its work as an ordinary user
 // outside a user namespace.
-func needsNamespace(commands ...*cobra.Command) []*cobra.Command {
-	return annotate(namespaceNeeded, commands)
-}
+func needsNamespace(c *cobra.Command) *cobra.Command { return annotate(c, namespaceNeeded) }
 
-// wantsNamespace marks commands that an ordinary user may run either way.
-func wantsNamespace(commands ...*cobra.Command) []*cobra.Command {
-	return annotate(namespaceWanted, commands)
-}
+// wantsNamespace marks a command that an ordinary user may run either way.
+func wantsNamespace(c *cobra.Command) *cobra.Command { return annotate(c, namespaceWanted) }
 
-func annotate(value string, commands []*cobra.Command) []*cobra.Command {
-	for _, c := range commands {
-		if c.Annotations == nil {
-			c.Annotations = make(map[string]string)
-		}
-		c.Annotations[namespaceKey] = value
+func annotate(c *cobra.Command, value string) *cobra.Command {
+	if c.Annotations == nil {
+		c.Annotations = make(map[string]string)
 	}
-	return commands
+	c.Annotations[namespaceKey] = value
+	return c
 }
 
 // enterNamespace runs the command again inside a user namespace if its user

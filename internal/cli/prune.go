@@ -54,5 +54,5 @@ func imagePruneCommand(e *engine.Engine) *cobra.Command {
 	flags.BoolVarP(&o.All, "all", "a", false, "Remove all unused images, not just dangling ones")
 	flags.StringArrayVar(&filters, "filter", nil, `Provide filter values (e.g. "until=<timestamp>")`)
 	flags.BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
-	return cmd
+	return wantsNamespace(cmd) // unpacked layers belong to the ids of a namespace
 }

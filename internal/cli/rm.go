@@ -34,7 +34,7 @@ func rmCommand(e *engine.Engine) *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&o.Force, "force", "f", false, "Force the removal of a running container (uses SIGKILL)")
 	cmd.Flags().BoolVarP(&o.Volumes, "volumes", "v", false, "Remove anonymous volumes associated with the container")
-	return cmd
+	return needsNamespace(cmd)
 }
 
 func renameCommand(e *engine.Engine) *cobra.Command {

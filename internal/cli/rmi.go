@@ -46,7 +46,7 @@ func rmiCommand(e *engine.Engine, use string, aliases ...string) *cobra.Command 
 	flags.BoolVarP(&o.Force, "force", "f", false, "Force removal of the image")
 	flags.BoolVar(&o.NoPrune, "no-prune", false, "Do not delete content that nothing refers to any more")
 	flags.StringVar(&platform, "platform", "", "Remove only the given platform variant")
-	return cmd
+	return wantsNamespace(cmd) // unpacked layers belong to the ids of a namespace
 }
 
 func printRemoved(w io.Writer, removed []image.Removed, untagged, deleted string) {

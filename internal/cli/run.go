@@ -30,7 +30,7 @@ func runCommand(e *engine.Engine) *cobra.Command {
 	f.add(cmd.Flags())
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "Run container in background and print container ID")
 	cmd.Flags().BoolVar(&sigProxy, "sig-proxy", true, "Proxy received signals to the process")
-	return cmd
+	return needsNamespace(cmd)
 }
 
 func run(cmd *cobra.Command, e *engine.Engine, f *containerFlags, args []string, detach, sigProxy bool) error {
@@ -189,5 +189,5 @@ func createCommand(e *engine.Engine) *cobra.Command {
 		},
 	}
 	f.add(cmd.Flags())
-	return cmd
+	return needsNamespace(cmd)
 }

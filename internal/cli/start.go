@@ -48,5 +48,5 @@ func startCommand(e *engine.Engine) *cobra.Command {
 	cmd.Flags().BoolVarP(&interactive, "interactive", "i", false, "Attach container's STDIN")
 	cmd.Flags().BoolVar(&sigProxy, "sig-proxy", true, "Proxy received signals to the process")
 	_ = cmd.Flags().MarkHidden("sig-proxy")
-	return cmd
+	return needsNamespace(cmd)
 }

@@ -24,7 +24,7 @@ func stopCommand(e *engine.Engine) *cobra.Command {
 		},
 	}
 	addStopFlags(cmd, &signal, &timeout)
-	return cmd
+	return needsNamespace(cmd)
 }
 
 func restartCommand(e *engine.Engine) *cobra.Command {
@@ -45,7 +45,7 @@ func restartCommand(e *engine.Engine) *cobra.Command {
 		},
 	}
 	addStopFlags(cmd, &signal, &timeout)
-	return cmd
+	return needsNamespace(cmd)
 }
 
 func addStopFlags(cmd *cobra.Command, signal *string, timeout *int) {
