@@ -101,13 +101,18 @@ func createLinked(ctx context.Context, c Config, io *stdio) (_ *linked, err erro
 
 // configOf translates the specification.
 func configOf(c Config) (*configs.Config, error) {
+	rootless := sys.InUserNamespace() || !cgroupsWritable()
+	spec := c.Spec
+	if rootless {
+		spec = rootlessSpec(spec)
+	}
 	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
 		CgroupName:       c.ID,
 		UseSystemdCgroup: c.SystemdCgroup,
 		NoNewKeyring:     true,
-		Spec:             c.Spec,
+		Spec:             spec,
 		RootlessEUID:     os.Geteuid() != 0,
-		RootlessCgroups:  sys.InUserNamespace() || !cgroupsWritable(),
+		RootlessCgroups:  rootless,
 	})
 	if err != nil {
 		return nil, err
