@@ -99,7 +99,7 @@ func (r *registry) fail(op string, kind, err error) error {
 	default:
 		e.class, e.cause = errdefs.ErrUnavailable, tidy(err)
 		if why := unreachable(err); why != "" {
-			e.cause = fmt.Errorf("reach registry %s: %s", r.name, why)
+			e.cause = errors.New("registry unreachable: " + why)
 		}
 	}
 	return e

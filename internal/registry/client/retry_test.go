@@ -177,7 +177,7 @@ func TestUnreachableRegistryIsSaidSoSoon(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = r.GetTag(t.Context(), "a", "v1")
-	if want := "get manifest " + addr + "/a:v1: reach registry " + addr + ": connection refused"; fmt.Sprint(err) != want || !errdefs.IsUnavailable(err) {
+	if want := "get manifest " + addr + "/a:v1: registry unreachable: connection refused"; fmt.Sprint(err) != want || !errdefs.IsUnavailable(err) {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 	if clock.total() > 3*time.Second {
