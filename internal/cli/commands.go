@@ -24,9 +24,12 @@ func addCommands(root *cobra.Command, e *engine.Engine) {
 		containerCommand(e),
 		imageCommand(e),
 		registryCommand(e),
+		systemCommand(e),
 	)...)
 	root.AddCommand(grouped(other,
 		createCommand(e),
+		fsckCommand(e),
+		gcCommand(e),
 		historyCommand(e),
 		importCommand(e),
 		infoCommand(e),

@@ -2,9 +2,7 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 
 	"github.com/containerd/errdefs"
@@ -20,15 +18,15 @@ type Share struct {
 	Reclaimable int64 // bytes that removing what isn't active would free
 }
 
-// Usage is where the bytes of a store are, in blocks on disk. Content that
-// several parts need counts for the first of them.
+// Usage is where the bytes of a store are, in blocks on disk. A layer counts
+// with its index and its unpacked tree, and what several parts need counts for
+// the first of them.
 type Usage struct {
 	Images     Share // what names point at; active: a container uses it
 	Containers Share // their directories, and content that only they keep
 	Volumes    Share
 	Cache      Share // build cache: records, and content that only they keep
 	Registry   Share // what hidden names and pushed blobs keep
-	Derived    int64 // indexes and unpacked trees
 	InFlight   int64 // temporary files, and content that only leases keep
 	Garbage    int64 // content that the next Collect frees
 	Total      int64 // of all that
@@ -63,9 +61,6 @@ func (u *usage) measure(ctx context.Context) error {
 	for _, n := range u.sizes {
 		u.Garbage += n
 	}
-	for _, dir := range []string{indexDir, treesDir} {
-		u.Derived += treeSize(u.store.path(dir))
-	}
 	entries, err := readDir(u.store.path(volumesDir))
 	if err != nil {
 		return err
@@ -76,27 +71,28 @@ func (u *usage) measure(ctx context.Context) error {
 			u.Volumes.Size += treeSize(u.store.path(volumesDir, e.Name()))
 		}
 	}
-	u.InFlight += treeSize(u.store.path(tmpDir))
-	u.Total = u.Images.Size + u.Containers.Size + u.Volumes.Size + u.Cache.Size + u.Registry.Size + u.Derived + u.InFlight + u.Garbage
+	if entries, err = readDir(u.store.path(tmpDir)); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		u.InFlight += treeSize(u.store.path(tmpDir, e.Name()))
+	}
+	u.Total = u.Images.Size + u.Containers.Size + u.Volumes.Size + u.Cache.Size + u.Registry.Size + u.InFlight + u.Garbage
 	return nil
 }
 
-// content measures every blob.
+// content measures every blob with what is derived from it.
 func (u *usage) content() error {
-	for _, a := range algorithms {
-		entries, err := readDir(u.store.path(blobsDir, a.name))
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			info, err := e.Info()
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
+	for _, dir := range []string{blobsDir, indexDir, treesDir} {
+		for _, a := range algorithms {
+			entries, err := readDir(u.store.path(dir, a.name))
 			if err != nil {
 				return err
 			}
-			u.sizes[digest.Digest(a.name+":"+e.Name())] = sys.Blocks(info)
+			for _, e := range entries {
+				d := digest.Digest(a.name + ":" + e.Name())
+				u.sizes[d] += treeSize(u.store.path(dir, a.name, e.Name()))
+			}
 		}
 	}
 	return nil
@@ -261,6 +257,15 @@ func (u *usage) cache(ctx context.Context) error {
 		})
 		if err != nil {
 			return err
+		}
+	}
+	entries, err := readDir(u.store.path(cacheDir))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries { // cache mounts
+		if path := u.store.path(cacheDir, e.Name()); path != u.store.path(recordsDir) {
+			u.Cache.Size += treeSize(path)
 		}
 	}
 	u.Cache.Reclaimable = u.Cache.Size

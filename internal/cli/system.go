@@ -1,0 +1,14 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/shaleproject/shale/internal/engine"
+)
+
+// systemCommand is the group `shale system`.
+func systemCommand(e *engine.Engine) *cobra.Command {
+	df, prune := systemDFCommand(e), systemPruneCommand(e)
+	wantsNamespace(df, prune) // unpacked layers have files of other owners
+	return group("system", "Manage shale", df, infoCommand(e), prune)
+}
