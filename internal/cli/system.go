@@ -9,6 +9,7 @@ import (
 // systemCommand is the group `shale system`.
 func systemCommand(e *engine.Engine) *cobra.Command {
 	df, prune := systemDFCommand(e), systemPruneCommand(e)
-	wantsNamespace(df, prune) // unpacked layers have files of other owners
+	wantsNamespace(df) // unpacked layers have files of other owners
+	wantsNamespace(prune)
 	return group("system", "Manage shale", df, infoCommand(e), prune)
 }
