@@ -63,9 +63,10 @@ type Solver struct {
 
 // call is the one run of a vertex.
 type call struct {
-	done chan struct{}
-	refs []*ref.Ref
-	err  error
+	done   chan struct{}
+	refs   []*ref.Ref
+	cached bool // nothing was made anew for it
+	err    error
 }
 
 // New returns a solver that works until ctx is done or [Solver.Close] is
@@ -124,7 +125,7 @@ func (s *Solver) start(v *Vertex) *call {
 	s.calls[v.Digest] = c
 	s.wait.Go(func() {
 		defer close(c.done)
-		c.refs, c.err = s.solve(v)
+		c.refs, c.cached, c.err = s.solve(v)
 		if c.err != nil {
 			s.stop(c.err)
 		}
@@ -134,13 +135,13 @@ func (s *Solver) start(v *Vertex) *call {
 
 // solve yields the outputs of v: from the cache, or by running it when its
 // inputs are there.
-func (s *Solver) solve(v *Vertex) ([]*ref.Ref, error) {
-	in, err := s.inputs(v)
+func (s *Solver) solve(v *Vertex) (_ []*ref.Ref, cached bool, _ error) {
+	in, known, err := s.inputs(v)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	step := s.opts.Status.Vertex(v)
-	refs, err := s.outputs(v, in, step)
+	refs, err := s.outputs(v, in, known, step)
 	if err != nil {
 		err = bkerrdefs.WrapVertex(err, v.Digest)
 		for _, source := range v.Sources {
@@ -148,34 +149,36 @@ func (s *Solver) solve(v *Vertex) ([]*ref.Ref, error) {
 		}
 	}
 	step.Done(err)
-	return refs, err
+	return refs, step.vertex.Cached, err
 }
 
-func (s *Solver) inputs(v *Vertex) ([]*ref.Ref, error) {
+// inputs waits for the inputs of v. known tells whether there are any and
+// all of them were cached.
+func (s *Solver) inputs(v *Vertex) (_ []*ref.Ref, known bool, _ error) {
 	calls := make([]*call, len(v.Inputs))
 	for i, in := range v.Inputs {
 		calls[i] = s.start(in.Vertex)
 	}
-	in := make([]*ref.Ref, len(calls))
+	in, known := make([]*ref.Ref, len(calls)), len(calls) > 0
 	for i, c := range calls {
 		select {
 		case <-c.done:
 		case <-s.ctx.Done():
-			return nil, context.Cause(s.ctx)
+			return nil, false, context.Cause(s.ctx)
 		}
 		if c.err != nil {
-			return nil, c.err
+			return nil, false, c.err
 		}
 		r, err := output(v.Inputs[i], c.refs)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		in[i] = r
+		in[i], known = r, known && c.cached
 	}
-	return in, nil
+	return in, known, nil
 }
 
-func (s *Solver) outputs(v *Vertex, in []*ref.Ref, step *Step) ([]*ref.Ref, error) {
+func (s *Solver) outputs(v *Vertex, in []*ref.Ref, known bool, step *Step) ([]*ref.Ref, error) {
 	op, err := s.opts.Operation(v)
 	if err != nil {
 		return nil, err
@@ -189,6 +192,9 @@ func (s *Solver) outputs(v *Vertex, in []*ref.Ref, step *Step) ([]*ref.Ref, erro
 	}
 	key := op.Key()
 	if len(key) == 0 {
+		if known {
+			step.Cached()
+		}
 		return run(s.ctx)
 	}
 	entry := s.opts.Cache.Entry(key, in, op.Sees)
