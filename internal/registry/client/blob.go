@@ -73,6 +73,10 @@ type blob struct {
 // Descriptor describes the whole blob, also when a piece is read.
 func (b *blob) Descriptor() ociregistry.Descriptor { return b.desc }
 
+// Verifies reports whether the reader checks the digest, so that nobody else has
+// to: it does unless a piece is read.
+func (b *blob) Verifies() bool { return b.hash != nil }
+
 func (b *blob) Close() error {
 	if b.err == nil {
 		b.err = fmt.Errorf("%s: already closed", b.op)

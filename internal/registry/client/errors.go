@@ -112,7 +112,7 @@ func (r *registry) explain(e *Error, kind error, answer ociregistry.HTTPError) {
 	text := reason(answer)
 	switch e.Status {
 	case http.StatusUnauthorized:
-		e.cause, e.hint = r.explainLogin(text)
+		e.hint, e.cause = r.explainLogin(text)
 		return
 	case http.StatusForbidden:
 		if text == "" {
@@ -157,15 +157,15 @@ type said struct {
 func (e *said) Error() string { return e.text }
 func (e *said) Unwrap() error { return e.code }
 
-func (r *registry) explainLogin(text string) (cause error, hint string) {
+func (r *registry) explainLogin(text string) (hint string, cause error) {
 	hint = "log in with: shale login " + r.name
 	if r.auth.anonymous() {
-		return &said{"the repository does not exist or needs a login", ociregistry.ErrUnauthorized}, hint
+		return hint, &said{"the repository does not exist or needs a login", ociregistry.ErrUnauthorized}
 	}
 	if text == "" {
 		text = "login not accepted"
 	}
-	return &said{fmt.Sprintf("registry %s answers 401: %s", r.name, text), ociregistry.ErrUnauthorized}, hint
+	return hint, &said{fmt.Sprintf("registry %s answers 401: %s", r.name, text), ociregistry.ErrUnauthorized}
 }
 
 // reason returns what the body of answer says, as one short line: it is a

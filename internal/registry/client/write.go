@@ -250,7 +250,8 @@ func (b *sourceBody) detach(again bool) {
 	b.gone.Store(true)
 	if again {
 		b.reading.Lock()
-		b.reading.Unlock() //nolint:staticcheck // empty on purpose
+		//lint:ignore SA2001 to have waited is all that is wanted
+		b.reading.Unlock()
 	}
 }
 

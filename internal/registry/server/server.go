@@ -55,7 +55,7 @@ type Options struct {
 // Of r it needs that PushBlobChunkedResume with the offset -1 goes on where the
 // upload stands, that an upload which is being written to can't be resumed, and
 // that an unknown one is [ociregistry.ErrBlobUploadUnknown]. A blob goes out
-// with sendfile(2) if its reader has the SyscallConn method of an [os.File].
+// with sendfile(2) if its reader has a method File() *os.File, or SyscallConn.
 func New(r ociregistry.Interface, o Options) http.Handler {
 	return newHandler(r, o, usualTimes())
 }
