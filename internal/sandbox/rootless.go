@@ -21,14 +21,25 @@ func rootlessSpec(spec *specs.Spec) *specs.Spec {
 		linux := *spec.Linux
 		linux.CgroupsPath, less.Linux = "", &linux
 	}
-	if sys.MappedIDs() > ttyGroup {
-		return &less
-	}
 	less.Mounts = slices.Clone(spec.Mounts)
 	for i, m := range less.Mounts {
-		if m.Type == "devpts" {
+		switch {
+		case m.Type == "devpts" && sys.MappedIDs() <= ttyGroup:
 			less.Mounts[i].Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "gid=5" })
+		case m.Type == "sysfs" && !ownsNetwork(spec) && sys.InUserNamespace():
+			// sysfs shows a network, and only its owner may mount that.
+			less.Mounts[i] = specs.Mount{
+				Destination: m.Destination, Type: "bind", Source: "/sys",
+				Options: []string{"rbind", "nosuid", "noexec", "nodev", "rro"},
+			}
 		}
 	}
 	return &less
+}
+
+// ownsNetwork reports whether spec asks for a network namespace that is new.
+func ownsNetwork(spec *specs.Spec) bool {
+	return spec.Linux != nil && slices.ContainsFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
+		return n.Type == specs.NetworkNamespace && n.Path == ""
+	})
 }
