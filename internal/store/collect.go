@@ -119,6 +119,7 @@ type collector struct {
 	// What sweep has unlinked and free has yet to free.
 	held   []*os.File // their blocks are still there
 	trash  []string   // directories in tmp/
+	failed []error    // trees that could not be taken away
 	report Report
 }
 

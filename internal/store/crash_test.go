@@ -169,7 +169,9 @@ func childOp(root string, args []string) error {
 	return s.Close()
 }
 
-func TestKilledAtAnySystemCallAStoreStaysWhole(t *testing.T) {
+// prepare finds strace and makes the store that the operations work on.
+func prepare(t *testing.T) (strace, prepared string) {
+	t.Helper()
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		t.Skip("strace is not installed")
@@ -177,10 +179,15 @@ func TestKilledAtAnySystemCallAStoreStaysWhole(t *testing.T) {
 	if out, err := exec.Command(strace, "-o", "/dev/null", "true").CombinedOutput(); err != nil {
 		t.Skipf("strace doesn't work here: %v: %s", err, out)
 	}
-	prepared := filepath.Join(t.TempDir(), "store")
+	prepared = filepath.Join(t.TempDir(), "store")
 	if out, err := child(t, "prepare", prepared).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	return strace, prepared
+}
+
+func TestKilledAtAnySystemCallAStoreStaysWhole(t *testing.T) {
+	strace, prepared := prepare(t)
 	for name := range crashOps {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -207,24 +214,38 @@ func TestKilledAtAnySystemCallAStoreStaysWhole(t *testing.T) {
 	})
 }
 
-// killAt kills an operation when a thread enters its n-th mutating call, and
-// looks at what is left. It returns false if the operation ended before.
-func killAt(t *testing.T, strace, prepared, op string, n int) bool {
+// copyStore returns a copy of a store, or an empty directory if there is none.
+func copyStore(t *testing.T, prepared string) (root string) {
 	t.Helper()
 	root, err := os.MkdirTemp(t.TempDir(), "store")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(root)
-	if prepared != "" {
-		if out, err := exec.Command("cp", "-a", prepared+"/.", root).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
+	if prepared == "" {
+		return root
 	}
+	if out, err := exec.Command("cp", "-a", prepared+"/.", root).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return root
+}
+
+// injected returns the command of an operation in which strace spoils calls.
+func injected(t *testing.T, strace, root, op, calls, how, log string) *exec.Cmd {
+	t.Helper()
 	cmd := child(t, "op", root, op)
-	cmd.Args = append([]string{strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + mutating,
-		"-e", "inject=" + mutating + ":signal=KILL:when=" + strconv.Itoa(n), cmd.Path}, cmd.Args[1:]...)
+	cmd.Args = append([]string{strace, "-f", "-qq", "-o", log, "-e", "trace=" + calls, "-e", "inject=" + calls + ":" + how, cmd.Path}, cmd.Args[1:]...)
 	cmd.Path = strace
+	return cmd
+}
+
+// killAt kills an operation when a thread enters its n-th mutating call, and
+// looks at what is left. It returns false if the operation ended before.
+func killAt(t *testing.T, strace, prepared, op string, n int) bool {
+	t.Helper()
+	root := copyStore(t, prepared)
+	defer os.RemoveAll(root)
+	cmd := injected(t, strace, root, op, mutating, "signal=KILL:when="+strconv.Itoa(n), "/dev/null")
 	out, err := cmd.CombinedOutput()
 	if err == nil {
 		return false
@@ -271,4 +292,60 @@ func repeat(ctx context.Context, s *Store, op string) error {
 		return fmt.Errorf("%s: %w", op, err)
 	}
 	return nil
+}
+
+func TestAnErrorOfTheDiskIsNeverASuccess(t *testing.T) {
+	strace, prepared := prepare(t)
+	for name := range crashOps {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, calls := range []string{"fsync,fdatasync", "rename,renameat,renameat2", "mkdir,mkdirat", "pwrite64"} {
+				n := 1
+				for ; failAt(t, strace, prepared, name, calls, n); n++ {
+					if t.Failed() {
+						t.Fatalf("error of call %d of %s", n, calls)
+					}
+				}
+				t.Logf("%s: %d errors", calls, n-1)
+			}
+		})
+	}
+}
+
+// failAt has the n-th of some calls of a thread fail. It returns false if
+// there are no so many.
+func failAt(t *testing.T, strace, prepared, op, calls string, n int) bool {
+	t.Helper()
+	root := copyStore(t, prepared)
+	defer os.RemoveAll(root)
+	log := filepath.Join(root, "tmp", "strace")
+	out, err := injected(t, strace, root, op, calls, "error=EIO:when="+strconv.Itoa(n), log).CombinedOutput()
+	text, rerr := os.ReadFile(log)
+	if rerr != nil {
+		t.Fatal(rerr)
+	}
+	os.Remove(log)
+	if !strings.Contains(string(text), "INJECTED") {
+		if err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		return false
+	}
+	if err == nil {
+		t.Errorf("an error was passed over:\n%s", text)
+	}
+	if !strings.Contains(string(out), "input/output error") || strings.Contains(string(out), "goroutine") {
+		t.Errorf("an unclear error: %s", out)
+	}
+	s, err := Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	wantWhole(t, s)
+	if err := repeat(t.Context(), s, op); err != nil {
+		t.Errorf("the same again: %v", err)
+	}
+	wantWhole(t, s)
+	return true
 }

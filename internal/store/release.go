@@ -57,9 +57,7 @@ func (c *collector) sweepThese(ds []digest.Digest) error {
 		if _, err := os.Lstat(tree); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := c.discard(tree, &c.report.Derived); err != nil {
-			return err
-		}
+		c.discard(tree, &c.report.Derived)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -91,11 +92,8 @@ func (c *collector) sweepContent() error {
 				}
 				path := c.store.path(dir, a.name, e.Name())
 				if e.IsDir() {
-					err = c.discard(path, count)
-				} else {
-					err = c.unlink(path, count)
-				}
-				if err != nil {
+					c.discard(path, count)
+				} else if err := c.unlink(path, count); err != nil {
 					return err
 				}
 			}
@@ -175,9 +173,7 @@ func (c *collector) sweepContainers() error {
 		if !e.IsDir() || err == nil {
 			continue
 		}
-		if err := c.discard(path, &c.report.Stale); err != nil {
-			return err
-		}
+		c.discard(path, &c.report.Stale)
 	}
 	return nil
 }
@@ -213,24 +209,34 @@ func (c *collector) unlink(path string, count *int) error {
 }
 
 // discard takes a tree away: into tmp/ first, which is quick. Where even that
-// needs a block that the disk doesn't have, it is removed on the spot.
-func (c *collector) discard(path string, count *int) error {
-	*count++
+// needs a block that the disk doesn't have, it is removed on the spot. A tree
+// that resists, because something is mounted in it, say, is an error at the
+// end and stops nothing.
+func (c *collector) discard(path string, count *int) {
 	if c.options.DryRun {
+		*count++
 		c.report.Bytes += treeSize(path)
-		return nil
+		return
 	}
 	trash := c.store.path(tmpDir, trashPrefix+randomName())
 	err := os.Rename(path, trash)
-	if err == nil {
+	switch {
+	case err == nil:
 		c.trash = append(c.trash, trash)
-		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		size := treeSize(path)
+		if err := removeTree(path); err != nil {
+			c.failed = append(c.failed, err)
+			return
+		}
+		c.report.Bytes += size
+	default:
+		c.failed = append(c.failed, err)
+		return
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	c.report.Bytes += treeSize(path)
-	return removeTree(path)
+	*count++
 }
 
 func (c *collector) release() error {
@@ -244,7 +250,7 @@ func (c *collector) release() error {
 
 // free gives the blocks of all that sweep has taken away back to the disk.
 func (c *collector) free() error {
-	err := c.release()
+	err := errors.Join(append(c.failed, c.release())...)
 	for _, path := range c.trash {
 		c.report.Bytes += treeSize(path)
 		err = errors.Join(err, removeTree(path))
