@@ -201,10 +201,25 @@ func (s *Store) RemoveContainer(id string) error {
 		}
 	}
 	if err == nil {
-		err = removeTree(dir)
+		err = s.removeAway(dir)
 	}
 	if err != nil {
 		return fmt.Errorf("remove container %s: %w", id, err)
 	}
 	return nil
+}
+
+// removeAway removes the tree at dir under another name, so that whoever
+// still looks into it by its old one (to see whether it runs, say) finds
+// nothing and leaves nothing in it.
+func (s *Store) removeAway(dir string) error {
+	trash := s.path(tmpDir, trashPrefix+randomName())
+	switch err := os.Rename(dir, trash); {
+	case err == nil:
+		dir = trash
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	}
+	// A disk that has no block for the new name has it in its old place.
+	return removeTree(dir)
 }
