@@ -218,10 +218,15 @@ func (c *Changes) mkdirAll(path string, mode fs.FileMode, owner *Owner, t *time.
 		if err != nil {
 			return nil, fmt.Errorf("make directory %s: %w", absolute(path), err)
 		}
+		parent := at
 		at = join(at, name)
 		switch {
 		case !kid.exists():
-			kid.node = &node{inode: c.newInode(inode{mode: fs.ModeDir | mode.Perm(), owner: ownerOr(owner, Owner{}), mtime: c.made(t)})}
+			made, err := c.fresh(n, parent, inode{mode: fs.ModeDir | mode.Perm(), mtime: c.made(t)}, owner)
+			if err != nil {
+				return nil, fmt.Errorf("make directory %s: %w", absolute(path), err)
+			}
+			kid.node = &node{inode: made}
 			n.set(name, kid.node)
 		case !kid.isDir():
 			return nil, &fs.PathError{Op: "mkdir", Path: absolute(at), Err: syscall.ENOTDIR}
@@ -229,6 +234,24 @@ func (c *Changes) mkdirAll(path string, mode fs.FileMode, owner *Owner, t *time.
 		n = c.enter(n, kid, name)
 	}
 	return n, nil
+}
+
+// fresh is i as a file system makes it in the directory dir at path: one with
+// the setgid bit gives its group to all that is new in it, and the bit itself to
+// directories.
+func (c *Changes) fresh(dir *node, path string, i inode, owner *Owner) (*inode, error) {
+	info, err := c.view().info(dir, path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode()&fs.ModeSetgid != 0 {
+		i.owner.GID = statOf(info).GID
+		if i.mode.IsDir() {
+			i.mode |= fs.ModeSetgid
+		}
+	}
+	i.owner = ownerOr(owner, i.owner)
+	return c.newInode(i), nil
 }
 
 func ownerOr(owner *Owner, otherwise Owner) Owner {

@@ -50,10 +50,7 @@ func (c *Changes) Mkdir(path string, o MakeOptions) error {
 	if err != nil || kid.exists() {
 		return err
 	}
-	dir.set(name, &node{inode: c.newInode(inode{
-		mode: fs.ModeDir | o.Mode.Perm(), owner: ownerOr(o.Owner, Owner{}), mtime: c.made(o.Time),
-	})})
-	return nil
+	return c.add(dir, at, name, inode{mode: fs.ModeDir | o.Mode.Perm()}, o)
 }
 
 // Mkfile makes a regular file, in the place of anything but a directory. data
@@ -70,11 +67,10 @@ func (c *Changes) Mkfile(path string, data []byte, o MakeOptions) error {
 	if name == "." || kid.isDir() {
 		return &fs.PathError{Op: "make file", Path: absolute(relative(path)), Err: syscall.EISDIR}
 	}
-	dir.set(name, &node{inode: c.newInode(inode{
-		mode: o.Mode.Perm(), owner: ownerOr(o.Owner, Owner{}), mtime: c.made(o.Time),
-		size: int64(len(data)), from: section{bytes.NewReader(data), 0, int64(len(data))}, at: absolute(relative(path)),
-	})})
-	return nil
+	size := int64(len(data))
+	return c.add(dir, at, name, inode{
+		mode: o.Mode.Perm(), size: size, from: section{bytes.NewReader(data), 0, size}, at: name,
+	}, o)
 }
 
 // Symlink makes a symbolic link to target at path, where nothing may be but a
@@ -91,10 +87,17 @@ func (c *Changes) Symlink(target, path string, o MakeOptions) error {
 	if name == "." || kid.exists() {
 		return &fs.PathError{Op: "make symbolic link", Path: absolute(relative(path)), Err: fs.ErrExist}
 	}
-	dir.set(name, &node{inode: c.newInode(inode{
-		mode: fs.ModeSymlink | 0o777, owner: ownerOr(o.Owner, Owner{}), mtime: c.made(o.Time),
-		target: target, size: int64(len(target)),
-	})})
+	return c.add(dir, at, name, inode{mode: fs.ModeSymlink | 0o777, target: target, size: int64(len(target))}, o)
+}
+
+// add makes name in dir with the owner and the time of o.
+func (c *Changes) add(dir *node, at, name string, i inode, o MakeOptions) error {
+	i.mtime = c.made(o.Time)
+	made, err := c.fresh(dir, at, i, o.Owner)
+	if err != nil {
+		return err
+	}
+	dir.set(name, &node{inode: made})
 	return nil
 }
 

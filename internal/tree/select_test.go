@@ -74,7 +74,7 @@ func TestBadPatternsAreTheCallersFault(t *testing.T) {
 // FuzzIncludeShowsWhatBuildKitSends compares with the library that sends a
 // context to BuildKit.
 func FuzzIncludeShowsWhatBuildKitSends(f *testing.F) {
-	for seed := range uint64(300) {
+	for seed := range uint64(100) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, seed uint64) {

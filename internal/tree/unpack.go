@@ -45,7 +45,7 @@ func (cp *copier) unpack(ctx context.Context, source, dst string) (bool, error) 
 	}
 	defer plain.Close()
 	count := &counter{r: plain}
-	u := &unpacker{copier: cp, tar: tar.NewReader(count), count: count}
+	u := &unpacker{copier: cp, tar: tar.NewReader(count), count: count, own: map[*inode]bool{}}
 	if compression == layer.None {
 		u.from, u.at = origin(cp.src, from, info)
 	}
@@ -69,6 +69,7 @@ type unpacker struct {
 	tar   *tar.Reader
 	count *counter
 	root  string
+	own   map[*inode]bool // that this archive made
 
 	// from is set if the archive is not compressed: then contents stay in it.
 	from FS
@@ -141,7 +142,7 @@ func (u *unpacker) member(h *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	dir, err := u.mkdirAll(at, 0o755, nil, nil)
+	dir, err := u.mkdirAll(at, 0o755, &Owner{}, nil)
 	if err != nil {
 		return err
 	}
@@ -150,7 +151,7 @@ func (u *unpacker) member(h *tar.Header) error {
 		return err
 	}
 	if h.Typeflag == tar.TypeLink {
-		return u.link(dir, at, last, h.Linkname)
+		return u.link(dir, at, last, h)
 	}
 	made, err := u.inode(h)
 	if err != nil {
@@ -167,20 +168,17 @@ func (u *unpacker) member(h *tar.Header) error {
 		u.enter(dir, kid, last).inode = u.newInode(made)
 		return nil
 	}
-	dir.set(last, &node{inode: u.newInode(made)})
+	n := &node{inode: u.newInode(made)}
+	u.own[n.inode] = true
+	dir.set(last, n)
 	return nil
 }
 
 // inode is what the member that h begins becomes.
 func (u *unpacker) inode(h *tar.Header) (inode, error) {
-	if h.Uid < 0 || h.Uid > 1<<32-1 || h.Gid < 0 || h.Gid > 1<<32-1 {
-		return inode{}, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("owner %d:%d is out of range", h.Uid, h.Gid))
-	}
-	i := inode{
-		owner:  ownerOr(u.o.Owner, Owner{uint32(h.Uid), uint32(h.Gid)}),
-		mode:   withUnixMode(0, uint16(h.Mode&0o7777)),
-		mtime:  u.stamp(h.ModTime),
-		xattrs: xattrsOf(h),
+	i, err := u.meta(h)
+	if err != nil {
+		return i, err
 	}
 	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeGNUSparse:
@@ -205,6 +203,19 @@ func (u *unpacker) inode(h *tar.Header) (inode, error) {
 		}
 	}
 	return i, nil
+}
+
+// meta is the metadata that a header gives.
+func (u *unpacker) meta(h *tar.Header) (inode, error) {
+	if h.Uid < 0 || h.Uid > 1<<32-1 || h.Gid < 0 || h.Gid > 1<<32-1 {
+		return inode{}, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("owner %d:%d is out of range", h.Uid, h.Gid))
+	}
+	return inode{
+		owner:  ownerOr(u.o.Owner, Owner{uint32(h.Uid), uint32(h.Gid)}),
+		mode:   withUnixMode(0, uint16(h.Mode&0o7777)),
+		mtime:  u.stamp(h.ModTime),
+		xattrs: xattrsOf(h),
+	}, nil
 }
 
 // content says where the content of the current member lies, or puts it into
@@ -247,10 +258,15 @@ func isSparse(h *tar.Header) bool {
 	return false
 }
 
-// link makes dir/name a hard link to what the archive calls linkname. A file of
-// the base gets into the layer by that, as it does on an overlay.
-func (u *unpacker) link(dir *node, at, name, linkname string) error {
-	old, err := inside(linkname)
+// link makes dir/name a hard link to what the archive calls h.Linkname. The file
+// takes the metadata of h. A file of the base gets into the layer by that, as it
+// does on an overlay.
+func (u *unpacker) link(dir *node, at, name string, h *tar.Header) error {
+	meta, err := u.meta(h)
+	if err != nil {
+		return err
+	}
+	old, err := inside(h.Linkname)
 	if err != nil {
 		return err
 	}
@@ -258,38 +274,65 @@ func (u *unpacker) link(dir *node, at, name, linkname string) error {
 	if err != nil {
 		return err
 	}
-	oldPath := join(oldDir, oldName)
-	if oldPath == join(at, name) {
-		return nil
+	if oldDir == at && oldName == name {
+		return errdefs.ErrInvalidArgument.WithMessage("hard link to itself")
 	}
-	parent, err := u.dirNode(oldDir)
+	target, err := u.linkable(oldDir, oldName)
 	if err != nil {
-		return fmt.Errorf("hard link to %q: %w", linkname, err)
+		return fmt.Errorf("hard link to %q: %w", h.Linkname, err)
 	}
-	kid, err := u.child(parent, oldDir, oldName)
+	target.owner = meta.owner
+	if target.mode.Type() != fs.ModeSymlink {
+		target.mode, target.mtime = target.mode.Type()|meta.mode, meta.mtime
+	}
+	for key, value := range meta.xattrs {
+		target.xattrs = maps.Clone(target.xattrs)
+		if target.xattrs == nil {
+			target.xattrs = map[string][]byte{}
+		}
+		target.xattrs[key] = value
+	}
+	target.addLink()
+	dir.set(name, &node{inode: target})
+	return nil
+}
+
+// linkable returns the inode of a name, one that no other tree shows.
+func (u *unpacker) linkable(at, name string) (*inode, error) {
+	parent, err := u.dirNode(at)
 	if err != nil {
-		return fmt.Errorf("hard link to %q: %w", linkname, err)
+		return nil, err
+	}
+	kid, err := u.child(parent, at, name)
+	if err != nil {
+		return nil, err
 	}
 	switch {
 	case !kid.exists():
-		return fmt.Errorf("hard link to %q: %w", linkname, errdefs.ErrNotFound)
+		return nil, errdefs.ErrNotFound
 	case kid.isDir():
-		return &fs.PathError{Op: "hard link to", Path: linkname, Err: syscall.EISDIR}
-	case kid.node == nil:
-		copied := keep(kid.info)
+		return nil, syscall.EISDIR
+	case kid.node != nil && u.own[kid.node.inode]:
+		return kid.node.inode, nil
+	}
+	var copied inode
+	if kid.node != nil {
+		copied = *kid.node.inode
+	} else {
+		path := join(at, name)
+		copied = keep(kid.info)
 		copied.size, copied.rdev = kid.info.Size(), statOf(kid.info).Rdev
-		copied.from, copied.at = origin(u.base, oldPath, kid.info)
+		copied.from, copied.at = origin(u.base, path, kid.info)
 		if kid.info.Mode().Type() == fs.ModeSymlink {
-			if copied.target, err = u.base.ReadLink(oldPath); err != nil {
-				return err
+			if copied.target, err = u.base.ReadLink(path); err != nil {
+				return nil, err
 			}
 		}
-		kid.node = &node{inode: u.newInode(copied)}
-		parent.set(oldName, kid.node)
 	}
-	kid.node.inode.addLink()
-	dir.set(name, &node{inode: kid.node.inode})
-	return nil
+	made := u.newInode(copied)
+	u.own[made] = true
+	parent.set(name, &node{inode: made})
+	return made, nil
 }
 
 // xattrsOf reads the extended attributes of a member. Those of overlayfs say

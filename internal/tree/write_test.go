@@ -182,7 +182,7 @@ func randomEdit(t testing.TB, r *rand.Rand, c *Changes, src FS) {
 }
 
 func FuzzWrittenLayersMergeToTheEditedTree(f *testing.F) {
-	for seed := range uint64(100) {
+	for seed := range uint64(40) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, seed uint64) {
