@@ -28,7 +28,7 @@ func TestAKilledUnpackLeavesAWholeTreeOrNone(t *testing.T) {
 		unpackChild(t, where)
 		return
 	}
-	const files, rounds = 1000, 12
+	const files, rounds = 300, 10
 	root := filepath.Join(t.TempDir(), "store")
 	s, err := store.Open(root)
 	if err != nil {

@@ -90,7 +90,7 @@ func TestOverlayForAnOrdinaryUser(t *testing.T) {
 			if err := os.Chown(home, user, user); err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.Command("/proc/self/exe", "-test.run=^TestOverlay$", "-test.v")
+			cmd := exec.Command("/proc/self/exe", "-test.run=^TestOverlay$", "-test.v", fmt.Sprintf("-test.short=%t", testing.Short()))
 			cmd.Env = append(os.Environ(), insideEnv+"=1", "TMPDIR="+home)
 			cmd.Dir = home
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}

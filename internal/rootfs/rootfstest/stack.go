@@ -135,6 +135,9 @@ func testDuplicate(t *testing.T, b *bench) {
 }
 
 func testMany(t *testing.T, b *bench, count int) {
+	if testing.Short() && count > 100 {
+		t.Skip("short")
+	}
 	var layers []digest.Digest
 	for i := range count {
 		layers = append(layers, b.layer(t, dir("."), file(fmt.Sprint("file", i), "x"), file("top", fmt.Sprint(i))))
