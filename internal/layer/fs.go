@@ -2,6 +2,7 @@ package layer
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +26,8 @@ type FS struct {
 	index *pages
 	tar   io.ReaderAt
 	root  uint64
+
+	tarSize int64 // in bytes, rounded up to blocks
 }
 
 var (
@@ -45,6 +48,7 @@ func Open(index io.ReaderAt, indexSize int64, tar io.ReaderAt) (*FS, error) {
 	if f.root, err = decodeSuper(b, indexSize); err != nil {
 		return nil, fmt.Errorf("open index: %w", err)
 	}
+	f.tarSize = int64(binary.LittleEndian.Uint32(b[superSize+64:])) << blockShift
 	root, err := f.inode(f.root)
 	if err == nil && root.mode&typeMask != typeDir {
 		err = corrupt("root is no directory")
@@ -54,6 +58,10 @@ func Open(index io.ReaderAt, indexSize int64, tar io.ReaderAt) (*FS, error) {
 	}
 	return f, nil
 }
+
+// Shows reports whether the index is that of a tar of size bytes, as far as
+// the size tells.
+func (f *FS) Shows(size int64) bool { return f.tarSize == alignUp(size, blockSize) }
 
 // Open opens a file. Those that are neither regular nor a directory can only
 // be asked for their Stat. A regular one is an [io.ReaderAt], an [io.Seeker]

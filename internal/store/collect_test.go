@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -333,4 +334,41 @@ func TestUsageFindsAPlaceForEveryByte(t *testing.T) {
 		t.Errorf("%+v", u)
 	}
 	_ = garbage
+}
+
+func BenchmarkCollect500Images(b *testing.B) {
+	s := open(b)
+	l := lease(b, s)
+	for i := range 500 {
+		desc := mustImage(b, s, l, fmt.Sprint("layer ", i), fmt.Sprint("other ", i), "shared")
+		if err := s.SetRef(fmt.Sprintf("docker.io/team%d/app%d:latest", i%20, i), desc); err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Cache("step").Put(fmt.Sprint(i), Record{Holds: []digest.Digest{desc.Digest}}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	l.Close()
+	for b.Loop() {
+		if r := collect(b, s, CollectOptions{}); r.Blobs != 0 || r.Records != 0 {
+			b.Fatal(r)
+		}
+	}
+}
+
+func BenchmarkFsckQuick500Images(b *testing.B) {
+	s := open(b)
+	l := lease(b, s)
+	for i := range 500 {
+		desc := mustImage(b, s, l, fmt.Sprint("layer ", i), fmt.Sprint("other ", i), "shared")
+		if err := s.SetRef(fmt.Sprintf("docker.io/team%d/app%d:latest", i%20, i), desc); err != nil {
+			b.Fatal(err)
+		}
+	}
+	l.Close()
+	for b.Loop() {
+		if problems, err := s.Fsck(b.Context(), false); err != nil || len(problems) != 0 {
+			b.Fatal(problems, err)
+		}
+	}
 }

@@ -137,8 +137,9 @@ func (f *fsck) holds(who string, ds []digest.Digest) {
 	}
 }
 
-// names looks for files in the content directories that no digest names, and
-// for names that can't be read as files.
+// names looks for files in the content directories that no digest names, for
+// names that can't be read as files, and for tars whose size is not that which
+// their index says.
 func (f *fsck) names(context.Context) error {
 	for _, dir := range []string{blobsDir, indexDir} {
 		for _, a := range algorithms {
@@ -147,17 +148,35 @@ func (f *fsck) names(context.Context) error {
 				return err
 			}
 			for _, e := range entries {
-				_, _, err := splitDigest(digest.Digest(a.name + ":" + e.Name()))
+				d := digest.Digest(a.name + ":" + e.Name())
+				_, _, err := splitDigest(d)
 				if err == nil && !e.Type().IsRegular() {
 					err = fmt.Errorf("not a regular file: %w", errdefs.ErrDataLoss)
 				}
 				if err != nil {
 					f.report(f.store.path(dir, a.name, e.Name()), err)
+				} else if dir == indexDir {
+					f.index(d)
 				}
 			}
 		}
 	}
 	return nil
+}
+
+// index compares an index with its tar in size. An index of another version,
+// or without its tar, is as good as none.
+func (f *fsck) index(d digest.Digest) {
+	size, err := f.store.Stat(d)
+	if err != nil {
+		return
+	}
+	_, file, err := f.store.openIndex(d, nil, size)
+	if err == nil {
+		file.Close()
+	} else if !errdefs.IsFailedPrecondition(err) && !errors.Is(err, fs.ErrNotExist) {
+		f.report("index "+string(d), err)
+	}
 }
 
 // deep reads all content, as many blobs at a time as there are cores. A blob
@@ -184,11 +203,10 @@ func (f *fsck) deep(ctx context.Context) error {
 // blob verifies one blob, and its index if it has one. The error is that of
 // the check, not of the blob.
 func (f *fsck) blob(ctx context.Context, d digest.Digest) error {
-	_, err := os.Lstat(f.store.derived(indexDir, d))
-	switch {
-	case err == nil:
+	var err error
+	if f.hasIndex(d) {
 		err = f.layer(ctx, d)
-	case errors.Is(err, fs.ErrNotExist):
+	} else {
 		err = f.store.feed(ctx, d, nil)
 	}
 	if cerr := context.Cause(ctx); cerr != nil {
@@ -198,6 +216,22 @@ func (f *fsck) blob(ctx context.Context, d digest.Digest) error {
 		f.report("blob "+string(d), err)
 	}
 	return nil
+}
+
+// hasIndex reports whether there is an index that is worth a comparison. One
+// that can't be opened the quick check has seen; one of another version is
+// made again when it is needed.
+func (f *fsck) hasIndex(d digest.Digest) bool {
+	size, err := f.store.Stat(d)
+	if err != nil {
+		return false
+	}
+	_, index, err := f.store.openIndex(d, nil, size)
+	if err != nil {
+		return false
+	}
+	index.Close()
+	return true
 }
 
 // layer verifies a tar and compares its index with one that is made from it.

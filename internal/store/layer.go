@@ -143,7 +143,7 @@ func (s *Store) openLayer(d digest.Digest) (*Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	fsys, index, err := s.openIndex(d, blob)
+	fsys, index, err := s.openIndex(d, blob, blob.size)
 	if err != nil {
 		blob.Close()
 		return nil, fmt.Errorf("open layer %s: %w", d, err)
@@ -151,8 +151,9 @@ func (s *Store) openLayer(d digest.Digest) (*Layer, error) {
 	return &Layer{FS: fsys, tar: blob.file, index: index}, nil
 }
 
-// openIndex opens the index of d, if it is one that this shale can read.
-func (s *Store) openIndex(d digest.Digest, tar io.ReaderAt) (*layer.FS, *os.File, error) {
+// openIndex opens the index of d, if it is one that this shale can read and
+// that fits the tar, which may be nil, in size.
+func (s *Store) openIndex(d digest.Digest, tar io.ReaderAt, tarSize int64) (*layer.FS, *os.File, error) {
 	f, err := os.Open(s.derived(indexDir, d))
 	if err != nil {
 		return nil, nil, err
@@ -161,6 +162,9 @@ func (s *Store) openIndex(d digest.Digest, tar io.ReaderAt) (*layer.FS, *os.File
 	info, err := f.Stat()
 	if err == nil {
 		fsys, err = layer.Open(f, info.Size(), tar)
+	}
+	if err == nil && !fsys.Shows(tarSize) {
+		err = fmt.Errorf("tar of %d bytes is not that of the index: %w", tarSize, errdefs.ErrDataLoss)
 	}
 	if err != nil {
 		f.Close()
@@ -175,11 +179,12 @@ func (l *Layer) Close() error { return errors.Join(l.tar.Close(), l.index.Close(
 // Index returns the path of the index of layer d for mount(2). One that is
 // missing, damaged or made by another version is made again.
 func (s *Store) Index(ctx context.Context, d digest.Digest) (string, error) {
-	if _, err := s.Stat(d); err != nil {
+	size, err := s.Stat(d)
+	if err != nil {
 		return "", err
 	}
 	path := s.derived(indexDir, d)
-	_, f, err := s.openIndex(d, nil)
+	_, f, err := s.openIndex(d, nil, size)
 	switch {
 	case err == nil:
 		return path, f.Close()

@@ -182,9 +182,29 @@ func TestAnIndexThatIsLostOrDamagedIsMadeAgain(t *testing.T) {
 		if err := os.WriteFile(path, bad, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if problems, err := s.Fsck(t.Context(), true); err != nil || len(problems) != 1 || !errdefs.IsDataLoss(problems[0].Err) {
+		if problems, err := s.Fsck(t.Context(), true); err != nil || len(problems) == 0 || !errdefs.IsDataLoss(problems[0].Err) {
 			t.Errorf("bit of byte %d: %v, %v", i, problems, err)
 		}
+	}
+}
+
+func TestATruncatedLayerIsFoundBeforeItIsUsed(t *testing.T) {
+	s := open(t)
+	d, err := ingestLayer(t, s, tarOf(t, "hello", "hello"), "", 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(s.Path(d), 512); err != nil {
+		t.Fatal(err)
+	}
+	if problems, err := s.Fsck(t.Context(), false); err != nil || len(problems) != 1 || !errdefs.IsDataLoss(problems[0].Err) {
+		t.Errorf("fsck: %v, %v", problems, err)
+	}
+	if _, err := s.Index(t.Context(), d); !errdefs.IsDataLoss(err) {
+		t.Errorf("index: %v", err)
+	}
+	if _, err := s.Layer(d); !errdefs.IsDataLoss(err) {
+		t.Errorf("layer: %v", err)
 	}
 }
 
