@@ -3,6 +3,7 @@
 package sys
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 
 	"github.com/moby/sys/user"
+	"golang.org/x/sys/unix"
 )
 
 // idRange maps count ids of a user namespace, from inside on, to ids of the
@@ -23,7 +25,7 @@ type idRange struct {
 type idMap struct {
 	ranges   []idRange
 	helper   string // "" for a map of one id, which needs none
-	unhelped bool   // ids are lent, but the helper is missing
+	unhelped string // why ids are lent in vain
 }
 
 // args are the arguments of newuidmap(1) and newgidmap(1).
@@ -51,9 +53,14 @@ func planIDMap(file, helper, name string, uid, id int) (idMap, error) {
 	if len(lent) == 0 {
 		return m, nil
 	}
+	// Nobody but the helper may write such a map; without it one id has to do.
+	if on, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err == nil && on == 1 {
+		m.unhelped = helper + " can't help a process that may gain no privileges (no_new_privs)"
+		return m, nil
+	}
 	path, err := exec.LookPath(helper)
 	if errors.Is(err, exec.ErrNotFound) {
-		m.unhelped = true // nobody else may write the map: one id has to do
+		m.unhelped = helper + " is missing (Debian: apt-get install uidmap)"
 		return m, nil
 	}
 	if err != nil {
@@ -78,8 +85,8 @@ func LentIDs() (count int64, why string, err error) {
 	}
 	if uids.helper == "" || gids.helper == "" {
 		why = "/etc/subuid or /etc/subgid lend none (usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER)"
-		if uids.unhelped || gids.unhelped {
-			why = "newuidmap and newgidmap are missing (Debian: apt-get install uidmap)"
+		if uids.unhelped != "" || gids.unhelped != "" {
+			why = cmp.Or(uids.unhelped, gids.unhelped)
 		}
 		return 0, why, nil
 	}

@@ -251,6 +251,27 @@ func TestUserHasTheIDsLentByNameAndNumber(t *testing.T) {
 	}
 }
 
+func TestUserWithoutNewPrivilegesHasOneID(t *testing.T) {
+	needUserNamespaces(t)
+	setpriv, err := exec.LookPath("setpriv")
+	if err != nil {
+		t.Skip(err)
+	}
+	cmd, run := asUser(t, "ordinary:200000:65536\n", "ids")
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.Close()
+	cmd.ExtraFiles = []*os.File{self}
+	cmd.Path, cmd.Args = setpriv, []string{"setpriv", "--no-new-privs", "--", "/proc/self/fd/3"}
+	var out []byte
+	err = run(func() (err error) { out, err = cmd.CombinedOutput(); return err })
+	if got := strings.Fields(string(out)); err != nil || strings.Join(got, " ") != "0 0 true 1 0 12345 1" {
+		t.Errorf("%v: %q", err, out)
+	}
+}
+
 func TestUserCanMountAndChownInTheNamespace(t *testing.T) {
 	needUserNamespaces(t)
 	dir := home(t)
