@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -11,7 +12,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/moby/patternmatcher"
 )
 
 // CopyOptions are the fields of BuildKit's FileActionCopy.
@@ -95,8 +95,7 @@ type copier struct {
 	src      FS
 	o        CopyOptions
 	mode     modeChange
-	include  *patternmatcher.PatternMatcher
-	exclude  *patternmatcher.PatternMatcher
+	patterns patterns
 	required requirements
 	links    map[uint64]*inode
 	parents  []*parent
@@ -126,13 +125,8 @@ func newCopier(c *Changes, src FS, o CopyOptions, required requirements) (*copie
 			return nil, err
 		}
 	}
-	if cp.include, err = newMatcher("include", o.Include); err != nil {
-		return nil, err
-	}
-	if cp.exclude, err = newMatcher("exclude", o.Exclude); err != nil {
-		return nil, err
-	}
-	return cp, nil
+	cp.patterns, err = newPatterns(o.Include, o.Exclude)
+	return cp, err
 }
 
 // dirMode is the mode of directories that are made on the way to the
@@ -186,7 +180,7 @@ func (cp *copier) copySource(ctx context.Context, source, dst string) error {
 	if err != nil {
 		return err
 	}
-	return cp.copy(ctx, from, info, "", at, false, patternmatcher.MatchInfo{}, patternmatcher.MatchInfo{})
+	return cp.copy(ctx, from, info, "", at, matched{in: true})
 }
 
 // destination returns where a source called name goes if the instruction says
@@ -227,32 +221,31 @@ func (cp *copier) existing(t *target) (child, error) {
 	return cp.child(t.up.dir, t.up.path, t.name)
 }
 
-// copy copies the file at src, which is called rel below the source, to t. nested
-// says that it lies below the source: then it gives its metadata to a directory
-// that exists.
-func (cp *copier) copy(ctx context.Context, src string, info fs.FileInfo, rel string, t *target, nested bool, inc, exc patternmatcher.MatchInfo) error {
+// copy copies the file at src, which is called rel below the source, to t. up is
+// what the patterns say of its directory. Whatever lies below the source, other
+// than the source itself, gives its metadata to a directory that exists.
+func (cp *copier) copy(ctx context.Context, src string, info fs.FileInfo, rel string, t *target, up matched) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	included, excluded := true, false
-	if rel != "" {
+	m, nested := up, rel != ""
+	if nested {
 		var err error
-		if included, excluded, inc, exc, err = cp.selects(rel, inc, exc); err != nil {
+		if m, err = cp.patterns.match(rel, up); err != nil {
 			return err
 		}
 	}
 	if !info.IsDir() {
-		if !included {
+		if !m.selected() {
 			return nil
 		}
 		return cp.copyFile(src, info, t, nested)
 	}
-	if included {
+	if m.selected() {
 		if err := cp.copyDir(src, info, t, nested); err != nil {
 			return err
 		}
-	}
-	if excluded && !cp.exclude.Exclusions() {
+	} else if !cp.patterns.below(rel, m) {
 		return nil
 	}
 	cp.parents = append(cp.parents, &parent{src, info, t})
@@ -263,36 +256,16 @@ func (cp *copier) copy(ctx context.Context, src string, info fs.FileInfo, rel st
 		return err
 	}
 	for _, e := range entries {
-		kidRel := e.Name()
-		if rel != "" {
-			kidRel = rel + "/" + kidRel
-		}
 		kid, err := e.Info()
 		if err != nil {
 			return err
 		}
 		to := &target{up: t, name: e.Name(), path: join(t.path, e.Name())}
-		if err := cp.copy(ctx, join(src, e.Name()), kid, kidRel, to, true, inc, exc); err != nil {
+		if err := cp.copy(ctx, join(src, e.Name()), kid, join(cmp.Or(rel, "."), e.Name()), to, m); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// selects matches rel, given what its directory matched.
-func (cp *copier) selects(rel string, inc, exc patternmatcher.MatchInfo) (included, excluded bool, incOut, excOut patternmatcher.MatchInfo, err error) {
-	included = true
-	if cp.include != nil {
-		if included, incOut, err = cp.include.MatchesUsingParentResults(rel, inc); err != nil {
-			return false, false, incOut, excOut, err
-		}
-	}
-	if cp.exclude != nil {
-		if excluded, excOut, err = cp.exclude.MatchesUsingParentResults(rel, exc); err != nil {
-			return false, false, incOut, excOut, err
-		}
-	}
-	return included && !excluded, excluded, incOut, excOut, nil
 }
 
 // makeParents makes the directories that wait for a match below them. One that

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -14,7 +15,6 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
-	"github.com/moby/patternmatcher"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -45,10 +45,7 @@ const digestVersion = "shale tree 1\n"
 func Digest(ctx context.Context, fsys FS, name string, o DigestOptions) (digest.Digest, error) {
 	d := &digester{fsys: fsys, o: o, required: required(o.Required)}
 	var err error
-	if d.include, err = newMatcher("include", o.Include); err != nil {
-		return "", err
-	}
-	if d.exclude, err = newMatcher("exclude", o.Exclude); err != nil {
+	if d.patterns, err = newPatterns(o.Include, o.Exclude); err != nil {
 		return "", err
 	}
 	sources, lost := []string{name}, false
@@ -81,14 +78,14 @@ func Digest(ctx context.Context, fsys FS, name string, o DigestOptions) (digest.
 
 // digester walks what is to be hashed, in the order of the copier.
 type digester struct {
-	fsys             FS
-	o                DigestOptions
-	include, exclude *patternmatcher.PatternMatcher
-	required         requirements
-	ctx              <-chan struct{}
-	out              chan<- *digestEntry
-	links            map[uint64]string
-	parents          []*digestEntry // directories that wait for a match below them
+	fsys     FS
+	o        DigestOptions
+	patterns patterns
+	required requirements
+	ctx      <-chan struct{}
+	out      chan<- *digestEntry
+	links    map[uint64]string
+	parents  []*digestEntry // directories that wait for a match below them
 }
 
 // digestEntry is one file on its way into the digest.
@@ -140,32 +137,25 @@ func (d *digester) source(source string, wildcard bool) error {
 	if d.o.DirContents && info.IsDir() {
 		e.info = nil
 	}
-	return d.walk(e, info, "", patternmatcher.MatchInfo{}, patternmatcher.MatchInfo{})
+	return d.walk(e, info, "", matched{in: true})
 }
 
 // walk sends e, which is described by info and called rel below the source, and
-// what lies below it.
-func (d *digester) walk(e *digestEntry, info fs.FileInfo, rel string, inc, exc patternmatcher.MatchInfo) error {
-	included, excluded := true, false
+// what lies below it. up is what the patterns say of its directory.
+func (d *digester) walk(e *digestEntry, info fs.FileInfo, rel string, up matched) error {
+	m := up
 	if rel != "" {
 		var err error
-		if d.include != nil {
-			if included, inc, err = d.include.MatchesUsingParentResults(rel, inc); err != nil {
-				return badPattern(err)
-			}
-		}
-		if d.exclude != nil {
-			if excluded, exc, err = d.exclude.MatchesUsingParentResults(rel, exc); err != nil {
-				return badPattern(err)
-			}
+		if m, err = d.patterns.match(rel, up); err != nil {
+			return err
 		}
 	}
-	if included && !excluded {
+	if m.selected() {
 		if err := d.sendWithParents(e, info); err != nil {
 			return err
 		}
 	}
-	if !info.IsDir() || excluded && !d.exclude.Exclusions() {
+	if !info.IsDir() || !m.selected() && !d.patterns.below(rel, m) {
 		return nil
 	}
 	d.parents = append(d.parents, e)
@@ -179,12 +169,8 @@ func (d *digester) walk(e *digestEntry, info fs.FileInfo, rel string, inc, exc p
 		if err != nil {
 			return err
 		}
-		below := kid.Name()
-		if rel != "" {
-			below = rel + "/" + below
-		}
 		next := &digestEntry{rel: e.rel + "/" + kid.Name(), path: join(e.path, kid.Name()), info: info}
-		if err := d.walk(next, info, below, inc, exc); err != nil {
+		if err := d.walk(next, info, join(cmp.Or(rel, "."), kid.Name()), m); err != nil {
 			return err
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
-	"github.com/moby/patternmatcher"
 )
 
 // requirements are paths that must be seen; true once one is.
@@ -40,15 +39,4 @@ func (r requirements) missing() error {
 		return nil
 	}
 	return fmt.Errorf("%q: %w", absolute(first), errdefs.ErrNotFound)
-}
-
-func newMatcher(what string, patterns []string) (*patternmatcher.PatternMatcher, error) {
-	if len(patterns) == 0 {
-		return nil, nil
-	}
-	m, err := patternmatcher.New(patterns)
-	if err != nil {
-		return nil, fmt.Errorf("read %s patterns %q: %w: %w", what, patterns, err, errdefs.ErrInvalidArgument)
-	}
-	return m, nil
 }

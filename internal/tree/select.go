@@ -6,11 +6,9 @@ import (
 	"io"
 	"io/fs"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/containerd/errdefs"
-	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
 )
 
@@ -42,90 +40,26 @@ func Include(fsys FS, include, exclude, followPaths []string) (FS, error) {
 			include = withoutNested(append(slices.Clone(include), targets...))
 		}
 	}
-	f := &filtered{fsys: fsys, states: map[string]matched{".": {}}, lists: map[string][]fs.DirEntry{}}
-	var err error
-	if f.include, err = newMatcher("include", include); err != nil {
+	p, err := newPatterns(include, exclude)
+	if err != nil {
 		return nil, err
 	}
-	if f.exclude, err = newMatcher("exclude", exclude); err != nil {
-		return nil, err
-	}
-	if f.include == nil && f.exclude == nil {
+	if p.none() {
 		return fsys, nil
 	}
-	f.included = plainPrefixes(f.include, false)
-	f.excepted = plainPrefixes(f.exclude, true)
-	return f, nil
+	return &filtered{
+		fsys: fsys, patterns: p, states: map[string]matched{".": {}}, lists: map[string][]fs.DirEntry{},
+	}, nil
 }
 
 // filtered is the part of a tree that patterns select.
 type filtered struct {
-	fsys             FS
-	include, exclude *patternmatcher.PatternMatcher
+	fsys FS
 
-	// included and excepted are the paths below which alone something can be
-	// included again, if the patterns are plain enough to tell.
-	included, excepted prefixes
-
-	mu     sync.Mutex // also of the matchers, which compile patterns on their first use
-	states map[string]matched
-	lists  map[string][]fs.DirEntry
-}
-
-// matched is what the patterns say of a directory, as its entries need it.
-type matched struct {
-	include, exclude patternmatcher.MatchInfo
-	in, out          bool // matches an include pattern; matches an exclude pattern
-}
-
-// prefixes are paths of patterns without wildcards. It is nil if there are
-// others.
-type prefixes []string
-
-func plainPrefixes(m *patternmatcher.PatternMatcher, exclusions bool) prefixes {
-	if m == nil {
-		return nil
-	}
-	plain := prefixes{}
-	for _, p := range m.Patterns() {
-		if p.Exclusion() != exclusions {
-			continue
-		}
-		path := strings.TrimSuffix(strings.TrimSuffix(p.String(), "/**"), "/*")
-		if strings.ContainsAny(path, `*[]?^\`) {
-			return nil
-		}
-		plain = append(plain, path)
-	}
-	return plain
-}
-
-// below reports whether one of the paths may lie below dir.
-func (p prefixes) below(dir string) bool {
-	return p == nil || slices.ContainsFunc(p, func(path string) bool {
-		return strings.HasPrefix(path+"/", dir+"/")
-	})
-}
-
-// match says what the patterns mean for path in a directory in state up.
-func (f *filtered) match(path string, up matched) (matched, error) {
-	m := matched{in: true}
-	var err error
-	if f.include != nil {
-		if m.in, m.include, err = f.include.MatchesUsingParentResults(path, up.include); err != nil {
-			return m, badPattern(err)
-		}
-	}
-	if f.exclude != nil {
-		if m.out, m.exclude, err = f.exclude.MatchesUsingParentResults(path, up.exclude); err != nil {
-			return m, badPattern(err)
-		}
-	}
-	return m, nil
-}
-
-func badPattern(err error) error {
-	return fmt.Errorf("match pattern: %w: %w", err, errdefs.ErrInvalidArgument)
+	mu       sync.Mutex
+	patterns patterns
+	states   map[string]matched       // of directories
+	lists    map[string][]fs.DirEntry // what directories show
 }
 
 // state returns what the patterns say of path, from the root down.
@@ -138,15 +72,15 @@ func (f *filtered) state(path string) (matched, error) {
 	if err != nil {
 		return matched{}, err
 	}
-	return f.match(path, up)
+	return f.patterns.match(path, up)
 }
 
 // shows reports whether path, a file or a directory in state m, is there.
 func (f *filtered) shows(path string, isDir bool, m matched) (bool, error) {
-	if m.in && !m.out {
+	if m.selected() {
 		return true, nil
 	}
-	if !isDir || !m.in && !f.included.below(path) || m.out && (!f.exclude.Exclusions() || !f.excepted.below(path)) {
+	if !isDir || !f.patterns.below(path, m) {
 		return false, nil
 	}
 	// Something in it may be there: look until one is found.
@@ -159,7 +93,7 @@ func (f *filtered) shows(path string, isDir bool, m matched) (bool, error) {
 	}
 	for _, e := range entries {
 		kid := join(path, e.Name())
-		km, err := f.match(kid, m)
+		km, err := f.patterns.match(kid, m)
 		if err != nil {
 			return false, err
 		}
@@ -214,7 +148,7 @@ func (f *filtered) ReadDir(name string) ([]fs.DirEntry, error) {
 	var list []fs.DirEntry
 	for _, e := range entries {
 		kid := join(name, e.Name())
-		m, err := f.match(kid, state)
+		m, err := f.patterns.match(kid, state)
 		if err != nil {
 			return nil, err
 		}
