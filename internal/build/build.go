@@ -122,7 +122,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 		Operation: func(v *solver.Vertex) (solver.Operation, error) { return ops.New(tools, v) },
 		Cache:     cache.New(j.Store, j.pool, stats),
 		Pool:      j.pool, Status: j.status,
-		Parallel: runtime.GOMAXPROCS(0),
+		Parallel: max(2, runtime.GOMAXPROCS(0)), // one that waits for the network leaves room for another
 	})
 	defer s.Close()
 	front := &gateway.Client{Solver: s, Status: j.status, Options: options, Platform: j.Platform, Images: images}

@@ -183,19 +183,12 @@ func (s *Solver) outputs(v *Vertex, in []*ref.Ref, known bool, step *Step) ([]*r
 	if err != nil {
 		return nil, err
 	}
-	run := func(ctx context.Context) ([]*ref.Ref, error) {
-		if err := s.slots.Acquire(ctx, 1); err != nil {
-			return nil, context.Cause(ctx)
-		}
-		defer s.slots.Release(1)
-		return op.Run(ctx, in, step)
-	}
 	key := op.Key()
 	if len(key) == 0 {
 		if known {
 			step.Cached()
 		}
-		return run(s.ctx)
+		return op.Run(s.ctx, in, step) // cheap: it waits for nobody
 	}
 	entry := s.opts.Cache.Entry(key, in, op.Sees)
 	if !v.IgnoreCache {
@@ -208,7 +201,11 @@ func (s *Solver) outputs(v *Vertex, in []*ref.Ref, known bool, step *Step) ([]*r
 			return refs, nil
 		}
 	}
-	refs, err := run(s.ctx)
+	if err := s.slots.Acquire(s.ctx, 1); err != nil {
+		return nil, context.Cause(s.ctx)
+	}
+	defer s.slots.Release(1)
+	refs, err := op.Run(s.ctx, in, step)
 	if err != nil {
 		return nil, err
 	}
