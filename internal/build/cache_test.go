@@ -63,6 +63,18 @@ func TestATouchedFileIsStillCached(t *testing.T) {
 	equal(t, "ran", steps(b.build(dir(ctx, "app")).ran), []string{})
 }
 
+// A file that changes right after it was read, to another content of the same
+// size, is a changed file.
+func TestAQuickChangeIsAChange(t *testing.T) {
+	b := newBench(t)
+	ctx := directory(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY file /\n", "file": "00"})
+	for i := range 40 {
+		content := fmt.Sprintf("%02d", i)
+		write(t, filepath.Join(ctx, "file"), content)
+		equal(t, "content", b.read(b.build(dir(ctx)).Image, "file"), content)
+	}
+}
+
 func TestAChangedModeIsAChange(t *testing.T) {
 	b, ctx := newBench(t), application(t)
 	b.build(dir(ctx, "app"))

@@ -254,6 +254,18 @@ func TestInsecureNeedsPermission(t *testing.T) {
 	b.build(req)
 }
 
+// With SOURCE_DATE_EPOCH a RUN makes the same layer everywhere.
+func TestARunIsTheSameInTwoStores(t *testing.T) {
+	one, two := runs(t), runs(t)
+	two.later()
+	made := func(b *bench) outcome {
+		req := dockerfile("FROM busybox\nWORKDIR /w\nRUN mkdir d && echo x > d/f && ln -s f d/l && touch /etc/passwd && rm /etc/group\n", "app")
+		req.Language.Args = map[string]string{"SOURCE_DATE_EPOCH": "1700000000"}
+		return b.build(req)
+	}
+	equal(t, "manifest", made(two).Image.Manifest.Digest, made(one).Image.Manifest.Digest)
+}
+
 // Two stages that do not need each other run at the same time: each waits
 // for the other.
 func TestIndependentStagesRunAtTheSameTime(t *testing.T) {
