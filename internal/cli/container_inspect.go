@@ -72,6 +72,6 @@ func containerPruneCommand(e *engine.Engine) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
-	cmd.Flags().StringArrayVar(&filters, "filter", nil, `Provide filter values (e.g. "label=<label>")`)
+	listVar(cmd.Flags(), &filters, "filter", `Provide filter values (e.g. "label=<label>")`)
 	return needsNamespace(cmd)
 }

@@ -92,7 +92,7 @@ func psCommand(e *engine.Engine) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.BoolVarP(&o.All, "all", "a", false, "Show all containers (default shows just running)")
-	flags.StringArrayVarP(&filters, "filter", "f", nil, "Filter output based on conditions provided")
+	listVarP(flags, &filters, "filter", "f", "Filter output based on conditions provided")
 	flags.StringVar(&spec, "format", "", "Format output using a custom template: 'table', 'table TEMPLATE', 'json' or a Go template")
 	flags.IntVarP(&o.Last, "last", "n", 0, "Show n last created containers (includes all states)")
 	flags.BoolVarP(&latest, "latest", "l", false, "Show the latest created container (includes all states)")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -24,6 +25,9 @@ func runCommand(e *engine.Engine) *cobra.Command {
 		Short: "Create and run a new container from an image",
 		Args:  atLeast(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			// It works for milliseconds and then only copies: the default
+			// would collect garbage once, in the middle of the start.
+			debug.SetGCPercent(400)
 			return startFailure(run(cmd, e, &f, args, detach, sigProxy))
 		},
 	}
@@ -53,18 +57,18 @@ func run(cmd *cobra.Command, e *engine.Engine, f *containerFlags, args []string,
 	streams := consoleOf(cmd, attached)
 	// From the start on, signals are the container's.
 	running := context.WithoutCancel(ctx)
-	id, err := containers.Create(ctx, o)
+	c, err := containers.Prepare(ctx, o)
 	if err != nil {
 		return err
 	}
-	if err := writeCIDFile(f.cidfile, id); err != nil {
-		return errors.Join(err, containers.Remove(running, id, container.RemoveOptions{Volumes: true}))
+	if err := writeCIDFile(f.cidfile, c.ID()); err != nil {
+		return errors.Join(err, c.Discard(running))
 	}
 	con, err := attachConsole(streams.in, streams.out, streams.err, f.interactive && slices.Contains(attached, "stdin"), f.tty, sigProxy)
 	if err != nil {
-		return errors.Join(err, containers.Remove(running, id, container.RemoveOptions{Volumes: true}))
+		return errors.Join(err, c.Discard(running))
 	}
-	exit, err := containers.Run(running, id, con.io, con.signals)
+	exit, err := c.Run(running, con.io, con.signals)
 	if cerr := con.Close(); err == nil {
 		err = cerr
 	}

@@ -48,6 +48,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// made are the ids of containers that tests have left to their clean-up.
+var made = map[string]bool{}
+
 // leftovers names what a container must not leave: mounts, control groups,
 // monitors.
 func leftovers() string {
@@ -58,9 +61,12 @@ func leftovers() string {
 			left = append(left, line)
 		}
 	}
-	groups, _ := filepath.Glob("/sys/fs/cgroup/shale-*")
-	more, _ := filepath.Glob("/sys/fs/cgroup/*/shale-*")
-	left = append(append(left, groups...), more...)
+	groups, _ := filepath.Glob("/sys/fs/cgroup/*/shale-*")
+	for _, g := range groups {
+		if made[strings.TrimPrefix(filepath.Base(g), "shale-")] {
+			left = append(left, g)
+		}
+	}
 	monitors, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, file := range monitors {
 		if line, err := os.ReadFile(file); err == nil && bytes.HasPrefix(line, []byte(monitorName+"\x00"+os.TempDir())) {
@@ -112,6 +118,9 @@ func world(t *testing.T) *container.Containers {
 	}
 	t.Cleanup(func() {
 		list, err := c.List(context.Background(), container.ListOptions{All: true})
+		for _, s := range list {
+			made[s.ID] = true
+		}
 		if err != nil {
 			t.Error(err)
 		}
@@ -183,7 +192,11 @@ func options(args ...string) container.CreateOptions {
 func run(t *testing.T, c *container.Containers, o container.CreateOptions) (int, string) {
 	t.Helper()
 	var out bytes.Buffer
-	exit, err := c.CreateAndRun(t.Context(), o, container.IO{Out: &out, Err: &out}, nil, nil)
+	made, err := c.Prepare(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exit, err := made.Run(t.Context(), container.IO{Out: &out, Err: &out}, nil)
 	if err != nil {
 		t.Fatalf("run %v: %v\n%s", o.Process.Cmd, err, out.String())
 	}
@@ -396,7 +409,11 @@ func TestStartFailuresHaveDockersExitCodes(t *testing.T) {
 	for name, code := range map[string]int{"/none": 127, "nothing": 127, "/etc/passwd": 126, "/tmp": 126} {
 		o := options(name)
 		o.Life.AutoRemove = true
-		_, err := c.CreateAndRun(t.Context(), o, container.IO{}, nil, nil)
+		made, err := c.Prepare(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = made.Run(t.Context(), container.IO{}, nil)
 		if got := container.StartExitCode(err); got != code {
 			t.Errorf("run %s: %d (%v), want %d", name, got, err, code)
 		}

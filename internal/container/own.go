@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"github.com/shaleproject/shale/internal/network"
@@ -158,11 +157,7 @@ func (o *owner) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	state, err := sandbox.Load(config.Dir, config.ID)
-	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
-		return errors.Join(err, o.box.Delete())
-	}
-	r.state.Status, r.state.Pid, r.state.StartTime, r.state.Owner = Running, o.box.Pid(), state.StartTime, os.Getpid()
+	r.state.Status, r.state.Pid, r.state.StartTime, r.state.Owner = Running, o.box.Pid(), o.box.StartTime(), os.Getpid()
 	r.state.StartedAt, r.state.FinishedAt = o.c.Now().UTC(), time.Time{}
 	r.state.ExitCode, r.state.Error, r.state.OOMKilled = 0, "", false
 	if err := r.saveState(); err != nil {

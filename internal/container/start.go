@@ -37,18 +37,32 @@ func (c *Containers) run(ctx context.Context, r *record, io IO, signals <-chan o
 	return o.run(ctx)
 }
 
-// CreateAndRun is Create and then Run. created is told the id in between.
-func (c *Containers) CreateAndRun(ctx context.Context, opts CreateOptions, io IO, signals <-chan os.Signal, created func(id string) error) (sandbox.Exit, error) {
-	r, err := c.create(ctx, opts)
+// Container is one that has just been made, for the process that made it.
+type Container struct {
+	c *Containers
+	r *record
+}
+
+// Prepare is Create for a caller that goes on with Run.
+func (c *Containers) Prepare(ctx context.Context, o CreateOptions) (*Container, error) {
+	r, err := c.create(ctx, o)
 	if err != nil {
-		return sandbox.Exit{}, err
+		return nil, err
 	}
-	if created != nil {
-		if err := created(r.config.ID); err != nil {
-			return sandbox.Exit{}, err
-		}
-	}
-	return c.run(ctx, r, io, signals)
+	return &Container{c, r}, nil
+}
+
+// ID is the container's.
+func (n *Container) ID() string { return n.r.config.ID }
+
+// Run is [Containers.Run].
+func (n *Container) Run(ctx context.Context, io IO, signals <-chan os.Signal) (sandbox.Exit, error) {
+	return n.c.run(ctx, n.r, io, signals)
+}
+
+// Discard removes the container again.
+func (n *Container) Discard(ctx context.Context) error {
+	return n.c.Remove(ctx, n.r.config.ID, RemoveOptions{Volumes: true})
 }
 
 // Start starts a container in the background, under a monitor, and returns

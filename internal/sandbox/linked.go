@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/runc/libcontainer/configs"
 	_ "github.com/opencontainers/runc/libcontainer/nsenter" // the part of an init that precedes Go
 	"github.com/opencontainers/runc/libcontainer/specconv"
+	"github.com/opencontainers/runc/libcontainer/system"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -26,6 +27,9 @@ type linked struct {
 	container *libcontainer.Container
 	process   *libcontainer.Process
 	number    int
+	started   uint64
+	// memory are the files in which the kernel counts what it has killed.
+	memory []string
 	// owner tells that the process is the container's first.
 	owner bool
 }
@@ -82,6 +86,12 @@ func createLinked(ctx context.Context, c Config, io *stdio) (_ *linked, err erro
 		return nil, err
 	}
 	if l.number, err = process.Pid(); err != nil {
+		return nil, err
+	}
+	if l.started, err = startTime(l.number); err != nil {
+		return nil, err
+	}
+	if l.memory, err = oomCounters(container); err != nil {
 		return nil, err
 	}
 	if err := io.receive(); err != nil {
@@ -189,12 +199,21 @@ func (l *linked) signal(sig unix.Signal, all bool) error {
 	return nil
 }
 
+func (l *linked) startTime() uint64 { return l.started }
+
 func (l *linked) oomKilled() bool {
-	if !l.owner {
-		return false
+	for _, file := range l.memory {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(data)) {
+			if count, found := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); found && count != "0" {
+				return true
+			}
+		}
 	}
-	state, err := l.container.State()
-	return err == nil && oomKilled(state.CgroupPaths)
+	return false
 }
 
 func (l *linked) destroy() error {
@@ -230,26 +249,34 @@ func startError(args []string, err error) error {
 	return fmt.Errorf("start sandbox: %w", err)
 }
 
-// oomKilled reads the kernel's count of what a memory limit has killed.
-func oomKilled(cgroups map[string]string) bool {
-	for _, file := range []string{
-		filepath.Join(cgroups["memory"], "memory.oom_control"),
-		filepath.Join(cgroups[""], "memory.events"),
-	} {
-		if !filepath.IsAbs(file) {
-			continue
-		}
-		data, err := os.ReadFile(file)
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(data)) {
-			if count, found := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); found && count != "0" {
-				return true
-			}
-		}
+// oomCounters returns the files with the count of what a memory limit has
+// killed: there is none without a limit.
+func oomCounters(container *libcontainer.Container) ([]string, error) {
+	config := container.Config()
+	if config.Cgroups.Memory == 0 {
+		return nil, nil
 	}
-	return false
+	state, err := container.State()
+	if err != nil {
+		return nil, err
+	}
+	var files []string
+	if dir := state.CgroupPaths["memory"]; dir != "" {
+		files = append(files, filepath.Join(dir, "memory.oom_control"))
+	}
+	if dir := state.CgroupPaths[""]; dir != "" {
+		files = append(files, filepath.Join(dir, "memory.events"))
+	}
+	return files, nil
+}
+
+// startTime reads when a process started, in clock ticks after boot.
+func startTime(pid int) (uint64, error) {
+	stat, err := system.Stat(pid)
+	if err != nil {
+		return 0, fmt.Errorf("read process %d: %w", pid, err)
+	}
+	return stat.StartTime, nil
 }
 
 // openCgroups lets the cgroups library open the root of the control groups,

@@ -108,9 +108,10 @@ type State struct {
 	CgroupPaths map[string]string
 }
 
-// runtime is what Start, Exec and Load need from libcontainer or a binary.
+// process is what a Sandbox needs from libcontainer or a runtime binary.
 type process interface {
 	pid() int
+	startTime() uint64
 	// wait returns when the process has ended. It is called once.
 	wait() (unix.WaitStatus, error)
 	signal(sig unix.Signal, all bool) error
@@ -143,6 +144,9 @@ func Start(ctx context.Context, c Config) (*Sandbox, error) {
 
 // Pid is the process's number on the host.
 func (s *Sandbox) Pid() int { return s.process.pid() }
+
+// StartTime is when that process started, as in State.
+func (s *Sandbox) StartTime() uint64 { return s.process.startTime() }
 
 // Wait returns how the process ended, after everything that it wrote has
 // arrived. If ctx ends first, the process goes on running.

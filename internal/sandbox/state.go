@@ -152,7 +152,7 @@ func Exec(ctx context.Context, dir, id string, p ExecProcess) (_ *Sandbox, err e
 			return err
 		}
 		l.number, err = l.process.Pid()
-		return err
+		return err // its start time is nobody's business
 	})
 	if err != nil {
 		s.stdio.closeAll()
