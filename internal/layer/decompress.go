@@ -9,8 +9,8 @@ import (
 	"io"
 
 	"github.com/containerd/errdefs"
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/shaleproject/shale/internal/layer/inflate"
 )
 
 // maxWindow bounds the memory that a stream can ask for. It is the largest
@@ -52,7 +52,7 @@ func Detect(head []byte) Compression {
 // come back as they are.
 func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
 	src := &source{r: r}
-	buf := bufio.NewReaderSize(src, 128<<10)
+	buf := bufio.NewReaderSize(src, 32<<10)
 	head, err := buf.Peek(6)
 	if err != nil && err != io.EOF {
 		return nil, None, err
@@ -63,10 +63,7 @@ func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
 	case None:
 		return io.NopCloser(buf), None, nil
 	case Gzip:
-		z, gzErr := gzip.NewReader(buf)
-		if err = gzErr; err == nil {
-			d.r, d.close = z, z.Close
-		}
+		d.r, err = inflate.NewReader(buf)
 	case Zstd:
 		z, zErr := zstd.NewReader(buf, zstd.WithDecoderMaxWindow(maxWindow))
 		if err = zErr; err == nil {
