@@ -9,6 +9,7 @@ package engine
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"sync"
 	"time"
@@ -46,12 +47,20 @@ func New(c Config) *Engine {
 	return &Engine{Config: c}
 }
 
-// Close gives up what was opened.
+// Close gives up what was opened. Once a day a store that was worked on is
+// tidied before.
 func (e *Engine) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.store == nil {
 		return nil
+	}
+	if e.store.Worked() {
+		// Nobody has asked for it: that it can't be done is no failure of
+		// what was asked for.
+		if _, err := e.store.Tidy(context.Background()); err != nil {
+			slog.Debug("tidy store", "error", err)
+		}
 	}
 	err := e.store.Close()
 	e.store = nil

@@ -75,6 +75,9 @@ func (s *Store) Collect(ctx context.Context, o CollectOptions) (Report, error) {
 	if ferr := c.free(); err == nil {
 		err = ferr
 	}
+	if err == nil && !o.DryRun {
+		err = s.collected(o.Now)
+	}
 	if err != nil {
 		return c.report, fmt.Errorf("collect: %w", err)
 	}
