@@ -1,6 +1,9 @@
 package inflate
 
-import "sync"
+import (
+	"math/bits"
+	"sync"
+)
 
 // Tables are indexed by the next bits of the input. Codes that are longer than
 // a table's bits have a second part of the table to themselves.
@@ -211,3 +214,8 @@ var fixedTables = sync.OnceValues(func() (*litTable, *distTable) {
 	dist.build(five[:])
 	return lit, dist
 })
+
+// reverse turns a code round: it is written highest bit first.
+func reverse(code uint32, length uint) uint32 {
+	return bits.Reverse32(code) >> (32 - length)
+}
