@@ -23,6 +23,7 @@ type fsContext struct {
 	fd     int
 	opened []int // descriptors that options refer to through /proc
 	err    error
+	terse  bool // errors don't quote the kernel's log
 }
 
 func openFS(kind string) (*fsContext, error) {
@@ -127,7 +128,7 @@ func (c *fsContext) explain(what string, err error) error {
 		said = append(said, strings.TrimPrefix(line, c.kind+": "))
 	}
 	if errors.Is(err, unix.EINVAL) {
-		if len(said) == 0 {
+		if len(said) == 0 && !c.terse {
 			if line := kernelComplaint(c.kind); line != "" {
 				said = append(said, line)
 			}

@@ -289,7 +289,7 @@ func TestOverlayTakesManyLayersAndOddNames(t *testing.T) {
 		mount func(Mount, unix.MountAttr) (int, error)
 		count int
 	}{
-		"layer by layer": {Mount.overlayByLayer, 300},
+		"layer by layer": {func(m Mount, a unix.MountAttr) (int, error) { return m.overlayByLayer(a, false) }, 300},
 		"one page":       {Mount.overlayByPage, 150},
 	}
 	for name, way := range ways {

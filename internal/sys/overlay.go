@@ -14,25 +14,28 @@ import (
 // overlay returns a detached mount of an overlay with Layers as its lower
 // directories.
 func (m Mount) overlay(a unix.MountAttr) (int, error) {
-	fd, err := m.overlayByLayer(a)
+	const terse, wordy = true, false
+	fd, err := m.overlayByLayer(a, terse)
 	if err == nil || !errors.Is(err, unix.EINVAL) {
 		return fd, err
 	}
 	// Before Linux 6.7 overlay knows no lowerdir+.
-	if fd, oldErr := m.overlayByPage(a); oldErr == nil {
+	if fd, err := m.overlayByPage(a); err == nil {
 		return fd, nil
 	}
-	return -1, err
+	return m.overlayByLayer(a, wordy)
 }
 
 // overlayByLayer hands over one lower directory an option: any number of any
-// length, up to the 500 that overlay can stack.
-func (m Mount) overlayByLayer(a unix.MountAttr) (int, error) {
+// length, up to the 500 that overlay can stack. A terse error does without the
+// kernel's log, which takes a millisecond to read.
+func (m Mount) overlayByLayer(a unix.MountAttr, terse bool) (int, error) {
 	fs, err := openFS(m.Type)
 	if err != nil {
 		return -1, err
 	}
 	defer fs.Close()
+	fs.terse = terse
 	fs.set("source", m.Source)
 	for i := len(m.Layers) - 1; i >= 0; i-- { // overlay wants the highest first
 		fs.path("lowerdir+", m.Layers[i])
