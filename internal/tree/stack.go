@@ -9,6 +9,13 @@ import (
 	"syscall"
 )
 
+// A directory of at least hotLayers layers that was asked for hotLookups names
+// is worth listing.
+const (
+	hotLayers  = 4
+	hotLookups = 16
+)
+
 // maxDirs bounds how many directories a stack remembers the layers of.
 const maxDirs = 1 << 14
 
@@ -16,7 +23,8 @@ const maxDirs = 1 << 14
 // directories take effect and are not seen.
 //
 // A lookup asks only the layers that have the directory. Which ones those are
-// is remembered for up to 16,384 directories; nothing else is kept.
+// is remembered for up to 16,384 directories, and the names of the one directory
+// of many layers that is asked most at the time; nothing else is kept.
 func Stack(layers ...FS) FS {
 	s := &stack{layers: slices.Clone(layers), dirs: map[string][]int{}}
 	slices.Reverse(s.layers)
@@ -29,6 +37,14 @@ type stack struct {
 
 	mu   sync.Mutex
 	dirs map[string][]int // directory -> the layers that show through, topmost first
+	hot  hotDir
+}
+
+// hotDir is the directory that the last lookups were in.
+type hotDir struct {
+	path    string
+	lookups int
+	top     map[string]int // name -> the topmost layer that has it; nil until it is listed
 }
 
 // dirLayers returns the layers whose entries the directory dir shows.
@@ -84,10 +100,19 @@ func (s *stack) rootLayers() ([]int, error) {
 // the topmost entry decides, and a directory merges downwards until one is
 // opaque or something else is in the way.
 func (s *stack) lookup(op, name string) (info fs.FileInfo, top int, below []int, err error) {
-	dir, _ := split(name)
+	dir, last := split(name)
 	candidates, err := s.dirLayers(op, dir)
 	if err != nil {
 		return nil, 0, nil, err
+	}
+	if len(candidates) >= hotLayers {
+		top, known, err := s.topmost(dir, last, candidates)
+		if err != nil {
+			return nil, 0, nil, err
+		}
+		if known {
+			candidates = candidates[slices.Index(candidates, top):]
+		}
 	}
 	for _, i := range candidates {
 		found, err := s.layers[i].Lstat(name)
@@ -116,6 +141,40 @@ func (s *stack) lookup(op, name string) (info fs.FileInfo, top int, below []int,
 		return nil, 0, nil, notExist(op, name)
 	}
 	return info, top, below, nil
+}
+
+// topmost is the highest layer that has name in dir, whiteouts included, if the
+// directory has been asked for so many names that it was listed. A name that is
+// nowhere counts as being in the lowest layer.
+func (s *stack) topmost(dir, name string, layers []int) (top int, known bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.hot.path != dir {
+		s.hot = hotDir{path: dir}
+	}
+	s.hot.lookups++
+	if s.hot.lookups < hotLookups {
+		return 0, false, nil
+	}
+	if s.hot.top == nil {
+		tops := map[string]int{}
+		for _, i := range layers {
+			entries, err := s.layers[i].ReadDir(dir)
+			if err != nil {
+				return 0, false, err
+			}
+			for _, e := range entries {
+				if _, seen := tops[e.Name()]; !seen {
+					tops[e.Name()] = i
+				}
+			}
+		}
+		s.hot.top = tops
+	}
+	if top, ok := s.hot.top[name]; ok {
+		return top, true, nil
+	}
+	return layers[len(layers)-1], true, nil
 }
 
 // shown is info of layer i as the stack shows it.
@@ -171,8 +230,11 @@ func (s *stack) Open(name string) (fs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info.IsDir() {
+	switch {
+	case info.IsDir():
 		return openDir(s, name, info), nil
+	case !info.Mode().IsRegular():
+		return nil, notRegular(name)
 	}
 	a := info.(*attr)
 	return a.from.Open(a.at)
