@@ -16,6 +16,12 @@ import (
 // Load reads the state of the sandbox called id from dir. What dir doesn't
 // hold is an [errdefs.ErrNotFound].
 func Load(dir, id string) (State, error) {
+	if e, err := loadExternal(dir, id); e != nil || err != nil {
+		if err != nil {
+			return State{}, err
+		}
+		return State{Pid: e.number, StartTime: e.started, Running: Alive(e.number, e.started)}, nil
+	}
 	container, err := load(dir, id)
 	if err != nil {
 		return State{}, err
@@ -52,6 +58,12 @@ func Alive(pid int, startTime uint64) bool {
 // Clean kills and removes what a sandbox has left whose owner died. What
 // isn't there is no error.
 func Clean(dir, id string) error {
+	if e, err := loadExternal(dir, id); e != nil || err != nil {
+		if err != nil {
+			return err
+		}
+		return e.destroy()
+	}
 	container, err := load(dir, id)
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return nil
@@ -123,7 +135,38 @@ type ExecProcess struct {
 
 // Exec starts p in the sandbox called id that Start has made in dir. Without
 // a running process there it is an [errdefs.ErrFailedPrecondition].
-func Exec(ctx context.Context, dir, id string, p ExecProcess) (_ *Sandbox, err error) {
+func Exec(ctx context.Context, dir, id string, p ExecProcess) (*Sandbox, error) {
+	e, err := loadExternal(dir, id)
+	if err != nil {
+		return nil, err
+	}
+	if e != nil {
+		return execExternal(ctx, e, p)
+	}
+	return execLinked(ctx, dir, id, p)
+}
+
+func execExternal(ctx context.Context, e *external, p ExecProcess) (_ *Sandbox, err error) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("execute in sandbox %s: become the parent of what a runtime leaves: %w", e.id, err)
+	}
+	s := &Sandbox{done: make(chan struct{}), hold: &hold{end: make(chan struct{})}}
+	s.stdio, err = newStdio(streams{p.Stdin, p.Stdout, p.Stderr, p.Process.Terminal})
+	if err != nil {
+		return nil, fmt.Errorf("execute in sandbox %s: %w", e.id, err)
+	}
+	made, err := e.exec(ctx, p, s.stdio)
+	if err != nil {
+		s.stdio.closeAll()
+		return nil, startError(p.Process.Args, err)
+	}
+	s.process = made
+	s.stdio.start()
+	go s.watch()
+	return s, nil
+}
+
+func execLinked(ctx context.Context, dir, id string, p ExecProcess) (_ *Sandbox, err error) {
 	container, err := load(dir, id)
 	if err != nil {
 		return nil, err
