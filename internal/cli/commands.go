@@ -23,6 +23,7 @@ func addCommands(root *cobra.Command, e *engine.Engine) {
 	root.AddCommand(grouped(management,
 		containerCommand(e),
 		imageCommand(e),
+		manifestCommand(e),
 		registryCommand(e),
 		systemCommand(e),
 	)...)

@@ -13,6 +13,7 @@ import (
 func imageCommand(e *engine.Engine) *cobra.Command {
 	return group("image", "Manage images",
 		buildCommand(e),
+		imageCopyCommand(e),
 		historyCommand(e),
 		importCommand(e),
 		imageInspectCommand(e),

@@ -50,12 +50,21 @@ func verify(desc ocispec.Descriptor, data []byte) error {
 	return nil
 }
 
-// parseDocument verifies data against desc and reads it as what its media
-// type says. A document that two readers could take for different things is
+// parseDocument is parseAny for an index or the manifest of an image.
+func parseDocument(desc ocispec.Descriptor, data []byte) (document, error) {
+	doc, err := parseAny(desc, data)
+	if err != nil {
+		return document{}, err
+	}
+	return doc, doc.checkImage()
+}
+
+// parseAny verifies data against desc and reads it as what its media type
+// says: an index, or a manifest of whatever. A document that two readers could take for different things is
 // refused: with layers and manifests at once, a media type that contradicts
 // the transport's, the same key twice, or bytes behind the end
 // (GHSA-77vh-xpmg-72qh and its relatives).
-func parseDocument(desc ocispec.Descriptor, data []byte) (document, error) {
+func parseAny(desc ocispec.Descriptor, data []byte) (document, error) {
 	if err := verify(desc, data); err != nil {
 		return document{}, err
 	}
@@ -85,8 +94,10 @@ func parseDocument(desc ocispec.Descriptor, data []byte) (document, error) {
 		if err := json.Unmarshal(data, doc.manifest); err != nil {
 			return document{}, malformed("manifest %s: %s", desc.Digest, err)
 		}
-		if err := checkManifest(doc.manifest); err != nil {
-			return document{}, fmt.Errorf("manifest %s: %w", desc.Digest, err)
+		for _, d := range append([]ocispec.Descriptor{doc.manifest.Config}, doc.manifest.Layers...) {
+			if err := checkDescriptor(d); err != nil {
+				return document{}, fmt.Errorf("manifest %s: %w", desc.Digest, err)
+			}
 		}
 	}
 	return doc, nil
@@ -140,12 +151,18 @@ func documentType(desc ocispec.Descriptor, data []byte, keys map[string]bool) (s
 	return mediaType, nil
 }
 
-// checkManifest says whether a manifest is that of an image that shale can
-// hold.
-func checkManifest(m *ocispec.Manifest) error {
-	if err := checkDescriptor(m.Config); err != nil {
-		return err
+// checkImage says whether a manifest is that of an image that shale can hold.
+func (d document) checkImage() error {
+	if d.manifest == nil {
+		return nil
 	}
+	if err := checkManifest(d.manifest); err != nil {
+		return fmt.Errorf("manifest %s: %w", d.desc.Digest, err)
+	}
+	return nil
+}
+
+func checkManifest(m *ocispec.Manifest) error {
 	switch m.Config.MediaType {
 	case ocispec.MediaTypeImageConfig, dockerConfig:
 	default:
@@ -155,9 +172,6 @@ func checkManifest(m *ocispec.Manifest) error {
 		return malformed("config of %d bytes is too large", m.Config.Size)
 	}
 	for _, l := range m.Layers {
-		if err := checkDescriptor(l); err != nil {
-			return err
-		}
 		if err := checkLayerType(l); err != nil {
 			return err
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"cuelabs.dev/go/oci/ociregistry"
@@ -128,51 +127,24 @@ func (i *Images) pull(ctx context.Context, named reference.Named, o PullOptions)
 	return doc.desc, p.finish(ctx, named, doc.desc)
 }
 
-// root fetches what the name points at.
+// root fetches what the name points at and notes it for the store.
 func (p *pulling) root(ctx context.Context, named reference.Named) (document, error) {
-	var r ociregistry.BlobReader
-	var err error
-	var want digest.Digest
+	what := ""
 	switch n := named.(type) {
 	case reference.Digested:
-		want = n.Digest()
-		p.o.Progress.Emit(progress.Event{ID: want.String(), Action: "Pulling from " + reference.Path(named)})
-		r, err = p.src.GetManifest(ctx, p.repo, want)
+		what = n.Digest().String()
 	case reference.Tagged:
-		p.o.Progress.Emit(progress.Event{ID: n.Tag(), Action: "Pulling from " + reference.Path(named)})
-		r, err = p.src.GetTag(ctx, p.repo, n.Tag())
-	default:
-		panic("a parsed name has neither tag nor digest")
+		what = n.Tag()
+	}
+	p.o.Progress.Emit(progress.Event{ID: what, Action: "Pulling from " + reference.Path(named)})
+	doc, err := fetchRoot(ctx, p.src, p.repo, named)
+	if err == nil {
+		err = doc.checkImage()
 	}
 	if err != nil {
 		return document{}, err
 	}
-	data, err := readAll(r)
-	if err != nil {
-		return document{}, err
-	}
-	desc := r.Descriptor()
-	if want != "" {
-		desc.Digest = want
-	}
-	if desc.Digest == "" {
-		desc.Digest = digest.FromBytes(data)
-	}
-	desc.Size = int64(len(data))
-	return p.document(desc, data)
-}
-
-// document reads data and notes it for the store.
-func (p *pulling) document(desc ocispec.Descriptor, data []byte) (document, error) {
-	desc = ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}
-	if err := checkDescriptor(desc); err != nil {
-		return document{}, err
-	}
-	doc, err := parseDocument(desc, data)
-	if err != nil {
-		return document{}, err
-	}
-	return doc, p.keep(doc.desc.Digest, data)
+	return doc, p.keep(doc.desc.Digest, doc.raw)
 }
 
 func (p *pulling) keep(d digest.Digest, data []byte) error {
@@ -218,23 +190,16 @@ func (p *pulling) choose(ctx context.Context, doc document, depth int) (document
 	return document{}, nil, noPlatform(doc.index, want)
 }
 
-// manifest fetches a manifest or index that an index names.
+// manifest returns a manifest or index that an index names.
 func (p *pulling) manifest(ctx context.Context, desc ocispec.Descriptor) (document, error) {
-	if desc.Size > maxDocument {
-		return document{}, malformed("manifest %s of %d bytes is too large", desc.Digest, desc.Size)
-	}
 	if data, err := p.images.Store.Read(desc.Digest); err == nil {
 		return parseDocument(desc, data)
 	}
-	r, err := p.src.GetManifest(ctx, p.repo, desc.Digest)
+	doc, err := fetchManifest(ctx, p.src, p.repo, desc)
 	if err != nil {
-		return document{}, fmt.Errorf("manifest %s: %w", desc.Digest, err)
+		return document{}, err
 	}
-	data, err := readAll(r)
-	if err != nil {
-		return document{}, fmt.Errorf("manifest %s: %w", desc.Digest, err)
-	}
-	return parseDocument(desc, data)
+	return doc, doc.checkImage()
 }
 
 func (p *pulling) config(ctx context.Context, m *ocispec.Manifest) (*Config, error) {
@@ -282,17 +247,4 @@ func (p *pulling) finish(ctx context.Context, named reference.Named, desc ocispe
 	p.o.Progress.Emit(progress.Event{Message: "Digest: " + desc.Digest.String()})
 	p.o.Progress.Emit(progress.Event{Message: "Status: " + status + reference.FamiliarString(named)})
 	return nil
-}
-
-// readAll reads a document and closes it.
-func readAll(r io.ReadCloser) ([]byte, error) {
-	defer r.Close()
-	data, err := io.ReadAll(io.LimitReader(r, maxDocument+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxDocument {
-		return nil, malformed("document is larger than %d bytes", maxDocument)
-	}
-	return data, nil
 }

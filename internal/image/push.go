@@ -3,7 +3,6 @@ package image
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"cuelabs.dev/go/oci/ociregistry"
@@ -257,8 +256,10 @@ func (p *pushing) sendImage(ctx context.Context, img *Image) (document, error) {
 	layers := make([]ocispec.Descriptor, len(img.DiffIDs))
 	group, sending := errgroup.WithContext(ctx)
 	group.SetLimit(parallel(p.o.Parallel))
+	for _, d := range img.DiffIDs {
+		p.o.Progress.Emit(progress.Event{ID: short(d), Action: "Preparing"})
+	}
 	for n, l := range img.manifest.Layers {
-		p.o.Progress.Emit(progress.Event{ID: short(img.DiffIDs[n]), Action: "Preparing"})
 		group.Go(func() error {
 			sent, err := p.layer(sending, l, img.DiffIDs[n])
 			if err != nil {
@@ -321,5 +322,3 @@ func (p *pushing) has(ctx context.Context, desc ocispec.Descriptor) bool {
 	got, err := p.dst.ResolveBlob(ctx, p.repo, desc.Digest)
 	return err == nil && (got.Size == desc.Size || got.Size == 0)
 }
-
-var errUnavailable = errors.New("compressed layer is not to be had")

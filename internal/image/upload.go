@@ -122,6 +122,8 @@ func (p *pushing) mount(ctx context.Context, f ocispec.Descriptor) string {
 	return ""
 }
 
+var errUnavailable = errors.New("compressed layer is not to be had")
+
 // relay sends a compressed layer that only another registry has. If none has
 // it the error is errUnavailable.
 func (p *pushing) relay(ctx context.Context, id string, l ocispec.Descriptor) error {
