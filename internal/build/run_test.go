@@ -161,6 +161,23 @@ func TestACacheMountOutlivesTheBuild(t *testing.T) {
 	equal(t, "tree", below(b.names(o.Image), "c"), []string{})
 }
 
+func TestPruneTakesTheBuildCache(t *testing.T) {
+	b := runs(t)
+	text := "FROM busybox\nRUN --mount=type=cache,target=/c echo x >> /c/list; cp /c/list /list\n"
+	first := b.build(dockerfile(text, "app"))
+	pruned, err := b.Prune(t.Context(), build.PruneOptions{All: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pruned.Mounts != 1 || pruned.Records == 0 || pruned.Reclaimed == 0 {
+		t.Errorf("pruned %+v", pruned)
+	}
+	equal(t, "image", b.read(first.Image, "list"), "x\n")
+	second := b.build(dockerfile(text, "app"))
+	equal(t, "cached", steps(second.cached), []string{})
+	equal(t, "list", b.read(second.Image, "list"), "x\n")
+}
+
 func TestACacheMountBeginsAsItsSource(t *testing.T) {
 	b := runs(t)
 	o := b.build(dockerfile(`FROM scratch AS seed

@@ -21,6 +21,8 @@ func addCommands(root *cobra.Command, e *engine.Engine) {
 		logoutCommand(e),
 	)...)
 	root.AddCommand(grouped(management,
+		builderCommand(e, "builder"),
+		builderCommand(e, "buildx"),
 		containerCommand(e),
 		imageCommand(e),
 		manifestCommand(e),

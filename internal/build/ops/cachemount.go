@@ -17,6 +17,7 @@ import (
 
 	"github.com/shaleproject/shale/internal/build/ref"
 	"github.com/shaleproject/shale/internal/layer"
+	"github.com/shaleproject/shale/internal/store"
 	"github.com/shaleproject/shale/internal/sys"
 	"github.com/shaleproject/shale/internal/tree"
 )
@@ -52,10 +53,14 @@ func (j *job) mountCache(ctx context.Context, name string, m *pb.Mount) error {
 	return j.bindCache(name, dir, m)
 }
 
+// CacheMounts is where the directories of cache mounts lie, each with a lock
+// beside it.
+func CacheMounts(s *store.Store) string { return filepath.Join(s.Root(), "cache", "mounts") }
+
 // lockCache takes the cache called id as sharing says and returns its
 // directory, which may be missing.
 func (j *job) lockCache(ctx context.Context, id string, sharing pb.CacheSharingOpt) (string, error) {
-	parent := filepath.Join(j.tools.Store.Root(), "cache", "mounts")
+	parent := CacheMounts(j.tools.Store)
 	if err := os.MkdirAll(parent, 0o700); err != nil {
 		return "", err
 	}
