@@ -97,7 +97,7 @@ func unpackChild(t *testing.T, where string) {
 func killChild(t *testing.T, root string, l digest.Digest, after time.Duration) {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestAKilledUnpack")
-	cmd.Env = append(os.Environ(), unpackEnv+"="+root+"="+string(l))
+	cmd.Env = append(os.Environ(), unpackEnv+"="+root+"="+string(l), "TMPDIR="+t.TempDir()) // it can't clean up
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
