@@ -165,7 +165,7 @@ func busybox(t *testing.T, files []tar.Header) []byte {
 		add(tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: 0o755}, "")
 	}
 	add(tar.Header{Typeflag: tar.TypeReg, Name: "bin/busybox", Mode: 0o755}, string(program))
-	for _, applet := range strings.Fields("sh true false cat ls id echo sleep kill readlink grep touch stty mount hostname env pwd wc trap stat dd mkdir test") {
+	for _, applet := range strings.Fields("sh true false cat ls id echo sleep kill readlink grep touch stty mount hostname env pwd wc stat dd mkdir test sed") {
 		add(tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + applet, Linkname: "busybox", Mode: 0o777}, "")
 	}
 	add(tar.Header{Typeflag: tar.TypeReg, Name: "etc/passwd", Mode: 0o644}, "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n")
@@ -548,5 +548,80 @@ func TestVolumesKeepAndShareFiles(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(volumes[0].Mountpoint, "group")); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestANewVolumeBeginsWithWhatTheImageHasThere(t *testing.T) {
+	c := world(t)
+	file := func(name, content string, h tar.Header) tar.Header {
+		h.Name, h.PAXRecords = name, map[string]string{"SHALE.content": content}
+		return h
+	}
+	load(t, c, "data", []string{"VOLUME /data"},
+		tar.Header{Typeflag: tar.TypeDir, Name: "data/", Mode: 0o2750, Uid: 5, Gid: 6},
+		file("data/file", "of the image\n", tar.Header{Typeflag: tar.TypeReg, Mode: 0o4711, Uid: 7, Gid: 8}),
+		tar.Header{Typeflag: tar.TypeSymlink, Name: "data/out", Linkname: "/etc"},
+		tar.Header{Typeflag: tar.TypeDir, Name: "data/dir/", Mode: 0o700})
+	o := options("sh", "-c", "stat -c '%a %u %g %n' /data /data/file; cat /data/file; readlink /data/out; echo new > /data/new")
+	o.Image = "data"
+	const want = "2750 5 6 /data\n4711 7 8 /data/file\nof the image\n/etc\n"
+	if code, out := run(t, c, o); code != 0 || out != want {
+		t.Errorf("anonymous: code %d, %q", code, out)
+	}
+	o.Mounts = []container.Mount{{Type: container.MountVolume, Source: "named", Target: "/data"}}
+	if code, out := run(t, c, o); code != 0 || out != want {
+		t.Errorf("named: code %d, %q", code, out)
+	}
+	o.Process.Cmd = []string{"cat", "/data/new"}
+	if code, out := run(t, c, o); code != 0 || out != "new\n" {
+		t.Errorf("again: code %d, %q", code, out)
+	}
+	o.Mounts = []container.Mount{{Type: container.MountVolume, Source: "empty", Target: "/data", NoCopy: true}}
+	o.Process.Cmd = []string{"ls", "-A", "/data"}
+	if code, out := run(t, c, o); code != 0 || out != "" {
+		t.Errorf("nocopy: code %d, %q", code, out)
+	}
+}
+
+func TestR16LabelsAndAnnotationsOfAnImageSteerNothing(t *testing.T) {
+	c := world(t)
+	labels := []string{}
+	for _, l := range []string{
+		"io.shale.runtime=/evil", "io.podman.annotations.privileged=TRUE", "io.kubernetes.cri-o.userns-mode=host",
+		"containerd.io/restart.loguri=binary:///evil", "run.oci.hooks.stderr=/evil", "org.criu.config=/evil",
+		"cdi.k8s.io/x=evil/dev=all", "com.docker.runtime=evil", "org.systemd.property.X=1", "run.oci.keep_original_groups=1",
+	} {
+		labels = append(labels, "LABEL "+l)
+	}
+	load(t, c, "labelled", labels)
+	// A runtime that keeps the specification and does nothing else.
+	dir := t.TempDir()
+	c.Runtime = filepath.Join(dir, "runtime")
+	script := "#!/bin/sh\nwhile [ $# -gt 0 ]; do [ \"$1\" = --bundle ] && cp \"$2/config.json\" " + dir + "; shift; done; exit 1\n"
+	if err := os.WriteFile(c.Runtime, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	spec := func(image string) string {
+		o := options("true")
+		o.Image, o.Network.Hostname = image, "same"
+		made, err := c.Prepare(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := made.Run(t.Context(), container.IO{}, nil); err == nil {
+			t.Fatal("the runtime did something")
+		}
+		data, err := os.ReadFile(filepath.Join(dir, "config.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.ReplaceAll(string(data), made.ID(), "ID")
+	}
+	plain, labelled := spec("busybox"), spec("labelled")
+	if plain != labelled {
+		t.Errorf("%s\n----\n%s", plain, labelled)
+	}
+	if strings.Contains(plain, "annotations") {
+		t.Errorf("annotations in %s", plain)
 	}
 }

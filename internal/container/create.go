@@ -53,7 +53,7 @@ func (c *Containers) create(ctx context.Context, o CreateOptions) (_ *record, er
 		return nil, err
 	}
 	r := &record{config: *config, state: State{Status: Created}}
-	if err := c.volumes(r); err != nil {
+	if err := c.volumes(ctx, r); err != nil {
 		return nil, err
 	}
 	holds := append([]digest.Digest{img.Manifest.Digest, img.ConfigDigest}, img.DiffIDs...)
