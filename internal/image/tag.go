@@ -44,18 +44,32 @@ func (i *Images) name(ctx context.Context, name string, desc ocispec.Descriptor)
 	if err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
-	if err == nil {
-		if old.Digest == desc.Digest && old.MediaType == desc.MediaType {
-			return nil
-		}
-		if err := i.keepOld(ctx, name, old, desc); err != nil {
-			return fmt.Errorf("keep the image that was %s: %w", Familiar(name), err)
-		}
+	if err == nil && old.Digest == desc.Digest && old.MediaType == desc.MediaType {
+		return nil
 	}
-	if err := i.Store.SetRef(name, desc); err != nil {
+	if err := i.move(ctx, name, desc); err != nil {
 		return err
 	}
 	return i.dropDangling(desc)
+}
+
+// move points a name that may be another image's at desc. Of two processes that
+// move the same name the second one must see where the first one moved it, or
+// the image in between would be lost.
+func (i *Images) move(ctx context.Context, name string, desc ocispec.Descriptor) error {
+	lock, err := i.lock(ctx, namesLock)
+	if err != nil {
+		return err
+	}
+	defer lock.Remove()
+	old, err := i.Store.Resolve(name)
+	if err == nil {
+		err = i.keepOld(ctx, name, old, desc)
+	}
+	if err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("keep the image that was %s: %w", Familiar(name), err)
+	}
+	return i.Store.SetRef(name, desc)
 }
 
 // keepOld gives the image that name pointed at a ref without a name, unless
