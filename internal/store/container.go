@@ -213,13 +213,9 @@ func (s *Store) RemoveContainer(id string) error {
 // still looks into it by its old one (to see whether it runs, say) finds
 // nothing and leaves nothing in it.
 func (s *Store) removeAway(dir string) error {
-	trash := s.path(tmpDir, trashPrefix+randomName())
-	switch err := os.Rename(dir, trash); {
-	case err == nil:
-		dir = trash
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
+	at, err := s.moveAway(dir)
+	if err != nil || at == "" {
+		return err
 	}
-	// A disk that has no block for the new name has it in its old place.
-	return removeTree(dir)
+	return removeTree(at)
 }

@@ -194,7 +194,7 @@ func TestATruncatedLayerIsFoundBeforeItIsUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(s.Path(d), 512); err != nil {
+	if err := errors.Join(os.Chmod(s.Path(d), 0o600), os.Truncate(s.Path(d), 512)); err != nil {
 		t.Fatal(err)
 	}
 	if problems, err := s.Fsck(t.Context(), false); err != nil || len(problems) != 1 || !errdefs.IsDataLoss(problems[0].Err) {

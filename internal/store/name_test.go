@@ -83,3 +83,23 @@ func FuzzEveryReferenceHasAFileBelowItsRepository(f *testing.F) {
 		}
 	})
 }
+
+func FuzzManifestsOfStrangersAreReadOrRefused(f *testing.F) {
+	f.Add([]byte(`{"schemaVersion":2,"config":{"digest":"sha256:`+hex64+`","size":2},"layers":[]}`), "application/vnd.oci.image.manifest.v1+json")
+	f.Add([]byte(`{"schemaVersion":2,"manifests":[{"digest":"sha256:x"}]}`), "application/vnd.oci.image.index.v1+json")
+	f.Add([]byte(`{"a":{"a":[1,{"b":2}]},"A":null}`), "application/vnd.oci.image.index.v1+json")
+	f.Fuzz(func(t *testing.T, data []byte, mediaType string) {
+		doc, err := parseManifest(data, mediaType)
+		if err != nil {
+			if !errdefs.IsInvalidArgument(err) {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		for _, d := range doc.children() {
+			if _, _, err := splitDigest(d); err != nil {
+				t.Errorf("child %q: %v", d, err)
+			}
+		}
+	})
+}

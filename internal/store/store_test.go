@@ -112,8 +112,8 @@ func mustImage(t testing.TB, s *Store, l *Lease, layers ...string) ocispec.Descr
 
 func TestEveryDirectoryIs0700UnderAnyUmask(t *testing.T) {
 	for _, mask := range []int{0, 0o022, 0o777} {
-		old := syscall.Umask(mask)
 		root := filepath.Join(t.TempDir(), "store")
+		old := syscall.Umask(mask)
 		s, err := Open(root)
 		if err == nil {
 			var l *Lease

@@ -218,14 +218,14 @@ func (c *collector) discard(path string, count *int) {
 		c.report.Bytes += treeSize(path)
 		return
 	}
-	trash := c.store.path(tmpDir, trashPrefix+randomName())
-	err := os.Rename(path, trash)
-	switch {
-	case err == nil:
-		c.trash = append(c.trash, trash)
-	case errors.Is(err, fs.ErrNotExist):
+	at, err := c.store.moveAway(path)
+	switch at {
+	case "":
+		if err != nil {
+			c.failed = append(c.failed, err)
+		}
 		return
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case path:
 		size := treeSize(path)
 		if err := removeTree(path); err != nil {
 			c.failed = append(c.failed, err)
@@ -233,10 +233,26 @@ func (c *collector) discard(path string, count *int) {
 		}
 		c.report.Bytes += size
 	default:
-		c.failed = append(c.failed, err)
-		return
+		c.trash = append(c.trash, at)
 	}
 	*count++
+}
+
+// moveAway renames a tree that is to be removed into tmp/ and returns where it
+// is then: nowhere if it was gone, in its old place if the disk has no block
+// for the new name.
+func (s *Store) moveAway(path string) (at string, err error) {
+	trash := s.path(tmpDir, trashPrefix+randomName())
+	err = os.Rename(path, trash)
+	switch {
+	case err == nil:
+		return trash, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return path, nil
+	}
+	return "", err
 }
 
 func (c *collector) release() error {
