@@ -50,7 +50,7 @@ const (
 
 const (
 	// maxNodes bounds the names of one layer, and with them the memory that
-	// its index takes: some 400 MB.
+	// its index takes: 100 bytes each, and as much again for the collector.
 	maxNodes = 4 << 20
 
 	// maxFollow bounds what following symbolic links costs: the links on one
