@@ -15,7 +15,6 @@ type image struct {
 	off  int64 // where the next byte goes
 	data int64 // where the chunks begin that the index keeps
 	sum  hash.Hash
-	rec  []byte
 }
 
 // dataAlign is where the kept chunks of sparse files begin: on a page, so that
