@@ -161,6 +161,36 @@ func TestACacheMountOutlivesTheBuild(t *testing.T) {
 	equal(t, "tree", below(b.names(o.Image), "c"), []string{})
 }
 
+// The next build removes the control groups of one that was killed, and none
+// of one that lives.
+func TestControlGroupsOfDeadBuildsGo(t *testing.T) {
+	b := runs(t)
+	parent := "/sys/fs/cgroup"
+	if _, err := os.Stat(parent + "/memory"); err == nil {
+		parent += "/memory"
+	}
+	dead := filepath.Join(parent, "shale-build-4194304-1-dead") // over the greatest pid_max
+	stat, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(stat))
+	alive := filepath.Join(parent, "shale-build-"+fields[0]+"-"+fields[21]+"-alive")
+	for _, group := range []string{dead, alive} {
+		if err := os.Mkdir(group, 0o755); err != nil {
+			t.Skipf("make control group: %v", err)
+		}
+		defer os.Remove(group)
+	}
+	b.build(dockerfile("FROM busybox\nRUN true\n"))
+	if _, err := os.Stat(dead); err == nil {
+		t.Error("the group of a dead build is there")
+	}
+	if _, err := os.Stat(alive); err != nil {
+		t.Errorf("the group of a living build: %v", err)
+	}
+}
+
 func TestPruneTakesTheBuildCache(t *testing.T) {
 	b := runs(t)
 	text := "FROM busybox\nRUN --mount=type=cache,target=/c echo x >> /c/list; cp /c/list /list\n"

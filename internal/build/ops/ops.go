@@ -10,6 +10,7 @@ package ops
 import (
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -49,6 +50,8 @@ type Tools struct {
 	Transport http.RoundTripper
 
 	Runner Runner
+
+	sweep sync.Once // of what killed builds left
 }
 
 // New returns the operation that v describes.
