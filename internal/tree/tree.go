@@ -93,7 +93,7 @@ func classed(err error) error {
 		return classedError{err, errdefs.ErrNotFound}
 	case errors.Is(err, fs.ErrPermission):
 		return classedError{err, errdefs.ErrPermissionDenied}
-	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR), errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrInvalid):
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ENAMETOOLONG), errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrInvalid):
 		return classedError{err, errdefs.ErrInvalidArgument}
 	}
 	return err

@@ -119,6 +119,14 @@ func inside(name string) (string, error) {
 	if clean == ".." || strings.HasPrefix(clean, "../") {
 		return "", errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("name %q leaves the destination", name))
 	}
+	for part := range strings.SplitSeq(clean, "/") {
+		if len(part) > 255 {
+			return "", &fs.PathError{Op: "unpack", Path: part[:40] + "…", Err: syscall.ENAMETOOLONG}
+		}
+	}
+	if len(clean) > 4095 { // what limits.h calls NAME_MAX and PATH_MAX
+		return "", &fs.PathError{Op: "unpack", Path: clean[:40] + "…", Err: syscall.ENAMETOOLONG}
+	}
 	return relative(clean), nil
 }
 

@@ -112,6 +112,8 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 		"loop":                packed(t, tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "l"}, tar.Header{Name: "l/x"}),
 		"deleted file":        packed(t, tar.Header{Name: "w", Typeflag: tar.TypeChar}),
 		"unknown type":        packed(t, tar.Header{Name: "w", Typeflag: 'Z'}),
+		"long name":           packed(t, tar.Header{Name: strings.Repeat("n", 256)}),
+		"long path":           packed(t, tar.Header{Name: strings.Repeat("d/", 2100) + "x"}),
 		"cut short":           good[:len(good)-1536],
 		"cut short in gzip":   compressed(t, good, layer.Gzip)[:60],
 		"garbage after first": append(bytes.Clone(good[:1024]), bytes.Repeat([]byte("x"), 1024)...),

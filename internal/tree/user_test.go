@@ -2,6 +2,7 @@ package tree
 
 import (
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -64,7 +65,7 @@ func FuzzLookupUserNeverFailsOnAStrangersAccounts(f *testing.F) {
 	f.Add(":::::\n\x00\n:-1:-1:", "")
 	f.Fuzz(func(t *testing.T, passwd, name string) {
 		owner, err := LookupUser(accounts(t, passwd, passwd), name)
-		if strings.ContainsAny(name, ":") || err != nil {
+		if _, notNumber := strconv.Atoi(name); strings.ContainsAny(name, ":") || notNumber == nil || err != nil {
 			return
 		}
 		users, err := moby.ParsePasswdFilter(io.LimitReader(strings.NewReader(passwd), maxUserFile), func(u moby.User) bool { return u.Name == name })
