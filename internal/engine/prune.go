@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/shaleproject/shale/internal/build/ops"
 	"github.com/shaleproject/shale/internal/container"
 	"github.com/shaleproject/shale/internal/image"
 	"github.com/shaleproject/shale/internal/store"
@@ -69,6 +70,11 @@ func (e *Engine) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	report, err := images.Store.Collect(ctx, collect)
 	out.Records = report.Records
 	out.Reclaimed += report.Bytes
+	if err != nil || collect.CacheBudget >= 0 {
+		return out, err
+	}
+	mounts, err := ops.PruneCacheMounts(images.Store.Root())
+	out.Reclaimed += mounts
 	return out, err
 }
 
