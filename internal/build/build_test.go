@@ -3,6 +3,7 @@ package build_test
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"os"
@@ -148,6 +149,7 @@ func (o *outcome) note(s *bkclient.SolveStatus) {
 	for _, v := range s.Vertexes {
 		switch {
 		case v.Completed == nil:
+		case v.Error == context.Canceled.Error(): // as the display has it
 		case v.Error != "":
 			o.failed = append(o.failed, v.Name)
 		case v.Cached:

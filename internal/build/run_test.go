@@ -340,6 +340,7 @@ COPY --from=two /etc/group /
 	if o.err == nil || !strings.Contains(o.err.Error(), "exit code: 7") {
 		t.Errorf("error is %v", o.err)
 	}
+	equal(t, "failed", o.failed, []string{"[two 2/2] RUN exit 7"})
 	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("it took %v", took)
 	}

@@ -9,7 +9,6 @@ package solver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -99,9 +98,6 @@ func (s *Solver) Solve(ctx context.Context, target Edge) (*ref.Ref, error) {
 		return nil, context.Cause(ctx)
 	}
 	if c.err != nil {
-		if cause := context.Cause(s.ctx); cause != nil && errors.Is(c.err, context.Canceled) {
-			return nil, cause // the step that failed, not one that was stopped for it
-		}
 		return nil, c.err
 	}
 	return output(target, c.refs)
@@ -142,6 +138,10 @@ func (s *Solver) solve(v *Vertex) (_ []*ref.Ref, cached bool, _ error) {
 	}
 	step := s.opts.Status.Vertex(v)
 	refs, err := s.outputs(v, in, known, step)
+	if err != nil && s.ctx.Err() != nil { // stopped, for a reason that lies elsewhere
+		step.Done(context.Canceled)
+		return nil, false, context.Cause(s.ctx)
+	}
 	if err != nil {
 		err = bkerrdefs.WrapVertex(err, v.Digest)
 		for _, source := range v.Sources {
