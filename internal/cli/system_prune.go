@@ -81,7 +81,7 @@ func printPruned(w io.Writer, p engine.Pruned) {
 		printRemoved(w, p.Images, "untagged: ", "deleted: ")
 		fmt.Fprintln(w)
 	}
-	if p.Records > 0 {
-		fmt.Fprintf(w, "Deleted build cache objects: %d\n\n", p.Records)
+	if p.Cache > 0 {
+		fmt.Fprintf(w, "Deleted build cache objects: %d\n\n", p.Cache)
 	}
 }

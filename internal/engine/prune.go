@@ -4,7 +4,7 @@ import (
 	"context"
 	"strings"
 
-	"github.com/shaleproject/shale/internal/build/ops"
+	"github.com/shaleproject/shale/internal/build"
 	"github.com/shaleproject/shale/internal/container"
 	"github.com/shaleproject/shale/internal/image"
 	"github.com/shaleproject/shale/internal/store"
@@ -23,14 +23,9 @@ type Pruned struct {
 	Containers []string // ids
 	Volumes    []string
 	Images     []image.Removed
-	Records    int   // of the build cache
+	Cache      int   // results and cache mounts of builds
 	Reclaimed  int64 // bytes
 }
-
-// smallCache is how many bytes the build cache keeps of its own when all that
-// is removed is what takes space: records of layers that images have anyway
-// make builds quick and cost next to nothing.
-const smallCache = 16 << 20
 
 // Prune removes what nobody uses. What it returns beside an error has been
 // removed.
@@ -60,21 +55,19 @@ func (e *Engine) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	if err != nil {
 		return out, err
 	}
-	collect := store.CollectOptions{CacheBudget: smallCache}
-	if o.All {
-		collect.CacheBudget = -1
-	}
 	if len(o.Filters) > 0 {
-		collect.CacheBudget = 0 // the usual one: cache is neither old nor labelled
-	}
-	report, err := images.Store.Collect(ctx, collect)
-	out.Records = report.Records
-	out.Reclaimed += report.Bytes
-	if err != nil || collect.CacheBudget >= 0 {
+		// Cache is neither old nor labelled in the way that images are.
+		report, err := images.Store.Collect(ctx, store.CollectOptions{})
+		out.Reclaimed += report.Bytes
 		return out, err
 	}
-	mounts, err := ops.PruneCacheMounts(images.Store.Root())
-	out.Reclaimed += mounts
+	builder, err := e.Builder()
+	if err != nil {
+		return out, err
+	}
+	cache, err := builder.Prune(ctx, build.PruneOptions{All: o.All})
+	out.Cache = cache.Records + cache.Mounts
+	out.Reclaimed += cache.Reclaimed
 	return out, err
 }
 
