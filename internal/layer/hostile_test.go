@@ -386,3 +386,40 @@ func TestSparseBombsAreRefusedOrSmall(t *testing.T) {
 		}
 	}
 }
+
+// Somebody who swaps directories for links while a layer is unpacked can break
+// the layer, and nothing else. (CVE-2025-47290 was this.)
+func TestUnpackIsNotLedOutByARace(t *testing.T) {
+	var members []m
+	for i := range 40 {
+		members = append(members, reg(fmt.Sprintf("d/e/f%d", i), "x"), dir(fmt.Sprintf("d/e/d%d", i)))
+	}
+	l := index(t, tarOf(t, members...))
+	outside := t.TempDir()
+	for range 100 {
+		dir := t.TempDir()
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			at, away := filepath.Join(dir, "d/e"), filepath.Join(dir, "away")
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if os.Rename(at, away) == nil {
+					os.Symlink(outside, at)
+					os.Remove(at)
+					os.Rename(away, at)
+				}
+			}
+		}()
+		_ = UnpackFS(context.Background(), l.FS, dir, UnpackOptions{NoOwner: true}) // may fail or not
+		close(stop)
+		<-stopped
+		if list, err := os.ReadDir(outside); err != nil || len(list) > 0 {
+			t.Fatalf("outside: %v, %v", list, err)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -300,5 +301,30 @@ func BenchmarkIndex(b *testing.B) {
 			b.Fatal(err)
 		}
 		x.Close()
+	}
+}
+
+func TestFSMayBeUsedByManyAtOnce(t *testing.T) {
+	l := index(t, tortureOf(t, 300, 64<<10))
+	var wg sync.WaitGroup
+	all := make([]map[string]string, 4)
+	for i := range all {
+		wg.Go(func() { all[i] = describe(t, l) })
+	}
+	f, err := l.Open("big")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range int64(4) {
+		wg.Go(func() {
+			b := make([]byte, 16)
+			if n, err := f.(*File).ReadAt(b, i*1600); n != 16 || err != nil || string(b) != "0123456789abcdef" {
+				t.Errorf("at %d: %q, %v", i*1600, b[:n], err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, d := range all[1:] {
+		same(t, "at once", d, all[0])
 	}
 }
