@@ -36,7 +36,7 @@ const inFlight = 256
 
 // runDigest hashes the entries that walk sends, in their order, while workers
 // read the contents.
-func runDigest(ctx context.Context, cache StatCache, walk func(context.Context, chan<- *digestEntry) error) (digest.Digest, error) {
+func runDigest(ctx context.Context, cache StatCache, each func(string, digest.Digest), walk func(context.Context, chan<- *digestEntry) error) (digest.Digest, error) {
 	workers := max(2, runtime.GOMAXPROCS(0))
 	walked := make(chan *digestEntry, inFlight)
 	ordered := make(chan *digestEntry, inFlight)
@@ -87,6 +87,7 @@ func runDigest(ctx context.Context, cache StatCache, walk func(context.Context, 
 				stop()
 			default:
 				sum.entry(e)
+				sum.tell(e, each)
 			}
 		}
 		return nil

@@ -30,6 +30,11 @@ type DigestOptions struct {
 
 	// Cache, if not nil, saves reading files of a [Dir] that did not change.
 	Cache StatCache
+
+	// Each, if not nil, hears of every file in the order of the digest: its
+	// name below the source, and a digest of what this file adds. Two lists of
+	// them show which file made two digests differ.
+	Each func(name string, d digest.Digest)
 }
 
 // digestVersion begins what is hashed. It changes when the rest of it does.
@@ -41,7 +46,8 @@ const digestVersion = "shale tree 1\n"
 // it, that of each match of a wildcard is. Nothing at path, or at one of the
 // required paths, is [errdefs.ErrNotFound].
 //
-// Files are read by several goroutines; memory does not grow with the tree.
+// Files are read by several goroutines; what is kept meanwhile does not grow with
+// the number of files.
 func Digest(ctx context.Context, fsys FS, name string, o DigestOptions) (digest.Digest, error) {
 	d := &digester{fsys: fsys, o: o, required: required(o.Required)}
 	var err error
@@ -55,7 +61,7 @@ func Digest(ctx context.Context, fsys FS, name string, o DigestOptions) (digest.
 			return "", fmt.Errorf("digest %s: %w", absolute(relative(name)), classed(err))
 		}
 	}
-	sum, err := runDigest(ctx, o.Cache, func(ctx context.Context, out chan<- *digestEntry) error {
+	sum, err := runDigest(ctx, o.Cache, o.Each, func(ctx context.Context, out chan<- *digestEntry) error {
 		d.ctx, d.out = ctx.Done(), out
 		if lost { // the directory of the pattern: a copy fails, instead of finding nothing
 			return d.send(&digestEntry{rel: "\x00"})
@@ -250,6 +256,13 @@ func (w *encoder) entry(e *digestEntry) {
 		}
 	}
 	w.Write(w.buf)
+}
+
+// tell calls each with the entry that was just added.
+func (w *encoder) tell(e *digestEntry, each func(string, digest.Digest)) {
+	if each != nil {
+		each(strings.TrimPrefix(e.rel, "/"), digest.FromBytes(w.buf))
+	}
 }
 
 func (w *encoder) xattrs(xattrs map[string][]byte) {

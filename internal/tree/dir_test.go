@@ -212,6 +212,26 @@ func TestDigestReadsAnUnchangedFileOnce(t *testing.T) {
 	}
 }
 
+func TestDigestTellsWhichFileMadeTheDifference(t *testing.T) {
+	root := host(t, "a", "b/c", "b/d")
+	files := func() map[string]digest.Digest {
+		all := map[string]digest.Digest{}
+		digestOf(t, openHost(t, root), "/", DigestOptions{Each: func(name string, d digest.Digest) { all[name] = d }})
+		return all
+	}
+	before := files()
+	must(t, os.WriteFile(root+"/b/c", []byte("new"), 0o644))
+	after := files()
+	if len(after) != 5 {
+		t.Errorf("files: %v", after)
+	}
+	for name, d := range after {
+		if (d == before[name]) == (name == "b/c") {
+			t.Errorf("%q: %s, then %s", name, before[name], d)
+		}
+	}
+}
+
 func TestDigestNamesWhatIsMissing(t *testing.T) {
 	d := openHost(t, host(t, "a/b"))
 	for _, path := range []string{"/nofile", "a/b/c"} {
