@@ -3,11 +3,14 @@ package main_test
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -52,6 +55,9 @@ func runTests(m *testing.M) int {
 //	busybox NAME            imports an image of the static busybox
 //	registry                serves a registry of its own; its address is $REGISTRY
 //	free-port VAR           puts a port that nobody listens on into VAR
+//	fails CODE ARG...       runs shale, which has to end with that code and one line of error
+//	whole                   checks that the store is whole and that gc leaves nothing behind
+//	hostile-registry        serves what goes wrong; its address is $HOSTILE, see [hostileRegistry]
 //
 // and the conditions [root], [erofs] and [userns].
 func TestScripts(t *testing.T) {
@@ -65,6 +71,10 @@ func TestScripts(t *testing.T) {
 			"registry":  serveRegistry,
 			"free-port": freePort,
 			"shale":     shale,
+			"fails":     fails,
+			"whole":     whole,
+
+			"hostile-registry": hostileRegistry,
 		},
 	})
 }
@@ -123,6 +133,59 @@ func shale(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("shale %s: %v", strings.Join(args, " "), err)
 	case err == nil && neg:
 		ts.Fatalf("shale %s: succeeded, but was to fail", strings.Join(args, " "))
+	}
+}
+
+// fails runs shale, which has to end with the exit code args[0] and to tell
+// why in one line.
+func fails(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: fails CODE ARG...")
+	}
+	err := ts.Exec(binary, args[1:]...)
+	code := 0
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		code = exit.ExitCode()
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("exit code is %d (%v), want %s", code, err, args[0])
+	}
+	told := 0
+	for line := range strings.Lines(ts.ReadFile("stderr")) {
+		if strings.HasPrefix(line, "shale: ") {
+			told++
+		}
+	}
+	if told != 1 {
+		ts.Fatalf("%d lines of error, want one", told)
+	}
+}
+
+// whole checks that the store lost nothing, and that after a collection no
+// temporary file, lease or mount is left.
+func whole(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: whole")
+	}
+	ts.Check(ts.Exec(binary, "fsck", "--deep"))
+	ts.Check(ts.Exec(binary, "gc"))
+	ts.Check(ts.Exec(binary, "fsck", "--deep"))
+	root := ts.Getenv("SHALE_ROOT")
+	for _, dir := range []string{"tmp", "leases"} {
+		left, err := os.ReadDir(filepath.Join(root, dir))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			ts.Fatalf("%v", err)
+		}
+		for _, entry := range left {
+			ts.Fatalf("left behind: %s", filepath.Join(dir, entry.Name()))
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	ts.Check(err)
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, root) {
+			ts.Fatalf("left mounted: %s", line)
+		}
 	}
 }
 

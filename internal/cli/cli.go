@@ -14,7 +14,9 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/spf13/cobra"
 
 	"github.com/shaleproject/shale/internal/engine"
@@ -34,6 +36,11 @@ func Run(ctx context.Context, e *engine.Engine, streams Streams, args []string) 
 	root.SetIn(streams.In)
 	root.SetOut(streams.Out)
 	root.SetErr(streams.Err)
+	e.Config.Waiting = func(host string, why error, d time.Duration) {
+		if d >= time.Second {
+			fmt.Fprintf(streams.Err, "registry %s: %s; trying again in %d s\n", host, why, (d+time.Second-1)/time.Second)
+		}
+	}
 	err := root.ExecuteContext(ctx)
 	return report(streams.Err, err)
 }
@@ -142,7 +149,7 @@ func report(w io.Writer, err error) int {
 		code = 130
 	default:
 		for _, err := range apart(err) {
-			fmt.Fprintf(w, "shale: %s\n", oneLine(err.Error()))
+			fmt.Fprintf(w, "shale: %s\n", withoutClass(oneLine(err.Error())))
 		}
 	}
 	var hint hinted
@@ -154,3 +161,17 @@ func report(w io.Writer, err error) int {
 
 // oneLine keeps multi-line causes readable and drops what surrounds them.
 func oneLine(s string) string { return strings.TrimSpace(s) }
+
+// withoutClass drops the class that ends the chain of an error where the words
+// before it have said as much: it is meant for programs.
+func withoutClass(s string) string {
+	for _, class := range []error{errdefs.ErrInvalidArgument, errdefs.ErrFailedPrecondition, errdefs.ErrConflict, errdefs.ErrDataLoss, errdefs.ErrUnavailable} {
+		if text, found := strings.CutSuffix(s, ": "+class.Error()); found && text != "" {
+			return text
+		}
+	}
+	if text, found := strings.CutSuffix(s, ": "+errdefs.ErrNotFound.Error()); found && (strings.Contains(text, "no such ") || strings.HasSuffix(text, " not found")) {
+		return text
+	}
+	return s
+}

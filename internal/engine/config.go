@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Config is everything that the environment, the configuration files and the
@@ -29,6 +30,10 @@ type Config struct {
 	// Runtime is the path of an OCI runtime binary. Empty means the one
 	// that is linked in.
 	Runtime string
+
+	// Waiting, if not nil, is told that a request to a registry went wrong
+	// and will be tried again after d.
+	Waiting func(host string, why error, d time.Duration)
 
 	// Debug asks for logs on standard error.
 	Debug bool

@@ -101,6 +101,7 @@ func (e *Engine) Registries() *client.Client {
 			Insecure:        e.Config.Insecure,
 			Proxy:           http.ProxyFromEnvironment,
 			UserAgent:       "shale",
+			Waiting:         e.Config.Waiting,
 		})
 	}
 	return e.client

@@ -158,7 +158,7 @@ func differs(a, b digest.Digest) bool {
 func manifestType(header string, data []byte) (string, error) {
 	fields, err := topLevel(data)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w: %w", ociregistry.ErrManifestInvalid, err, errdefs.ErrInvalidArgument)
+		return "", fmt.Errorf("%w: %w", &said{"manifest invalid: " + err.Error(), ociregistry.ErrManifestInvalid}, errdefs.ErrInvalidArgument)
 	}
 	header, _, err = mime.ParseMediaType(header)
 	known := err == nil && (strings.HasPrefix(header, "application/vnd.oci.image.") || strings.HasPrefix(header, "application/vnd.docker.distribution."))
