@@ -41,16 +41,22 @@ func attachConsole(in *os.File, out, errout io.Writer, stdin, tty, proxy bool) (
 	return c, nil
 }
 
+// needsTerminal tells that in is no terminal where one is wanted: before
+// anything is made or pulled.
+func needsTerminal(in *os.File, stdin, tty bool) error {
+	if stdin && tty && (in == nil || !term.IsTerminal(int(in.Fd()))) {
+		return &ExitError{Code: exitFailure, Err: errNotTerminal}
+	}
+	return nil
+}
+
 // errNotTerminal is Docker's sentence.
 var errNotTerminal = errors.New("the input device is not a TTY")
 
 func (c *console) raw(in *os.File, stdin bool) error {
 	fd := int(in.Fd())
-	if !term.IsTerminal(fd) {
-		if stdin {
-			return errNotTerminal
-		}
-		return nil
+	if err := needsTerminal(in, stdin, true); err != nil || !term.IsTerminal(fd) {
+		return err
 	}
 	size := make(chan container.Size, 1)
 	send := func() {

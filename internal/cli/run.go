@@ -55,6 +55,10 @@ func run(cmd *cobra.Command, e *engine.Engine, f *containerFlags, args []string,
 	}
 	o.Process.Attached = attached
 	streams := consoleOf(cmd, attached)
+	stdin := f.interactive && slices.Contains(attached, "stdin")
+	if err := needsTerminal(streams.in, stdin, f.tty); err != nil {
+		return err
+	}
 	// From the start on, signals are the container's.
 	running := context.WithoutCancel(ctx)
 	c, err := containers.Prepare(ctx, o)
@@ -64,7 +68,7 @@ func run(cmd *cobra.Command, e *engine.Engine, f *containerFlags, args []string,
 	if err := writeCIDFile(f.cidfile, c.ID()); err != nil {
 		return errors.Join(err, c.Discard(running))
 	}
-	con, err := attachConsole(streams.in, streams.out, streams.err, f.interactive && slices.Contains(attached, "stdin"), f.tty, sigProxy)
+	con, err := attachConsole(streams.in, streams.out, streams.err, stdin, f.tty, sigProxy)
 	if err != nil {
 		return errors.Join(err, c.Discard(running))
 	}

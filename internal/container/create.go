@@ -113,10 +113,11 @@ func (c *Containers) image(ctx context.Context, o CreateOptions) (*image.Image, 
 		if err == nil || o.Pull == PullNever || !errors.Is(err, errdefs.ErrNotFound) {
 			return img, err
 		}
-		if _, perr := image.ParseName(o.Image); perr != nil {
+		name, perr := image.ParseName(o.Image)
+		if perr != nil {
 			return nil, perr
 		}
-		o.Progress.Emit(unableToFind(o.Image))
+		o.Progress.Emit(unableToFind(image.Familiar(name.String())))
 	}
 	if _, err := c.Images.Pull(ctx, o.Image, image.PullOptions{Platform: platform, Progress: o.Progress}); err != nil {
 		return nil, err

@@ -52,6 +52,12 @@ func commandError(command string, message string) error {
 		_, cause, found = strings.Cut(message, "executable file `"+command+"` ")
 	}
 	if !found {
+		// A working directory counts as the command's, as in Docker.
+		if _, cause, found = strings.Cut(message, "chdir to cwd ("); found {
+			cause = "chdir to " + strings.Replace(cause, ") set in config.json failed", "", 1)
+		}
+	}
+	if !found {
 		return nil
 	}
 	cause, _, _ = strings.Cut(cause, "\n")

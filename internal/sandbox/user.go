@@ -57,7 +57,10 @@ type account struct {
 // always a number and never a name: an image whose /etc/passwd calls uid 0
 // "1000" gains nothing (CVE-2016-3697).
 func lookupUser(root, spec string, extra []string) (account, error) {
-	name, groupName, hasGroup := strings.Cut(spec, ":")
+	name, groupName, _ := strings.Cut(spec, ":")
+	if name == "" {
+		name = "0" // ":group" is root in another group
+	}
 	a := account{home: "/"}
 	uid, numeric, err := parseID(name)
 	if err != nil {
@@ -85,7 +88,7 @@ func lookupUser(root, spec string, extra []string) (account, error) {
 	if !found && !numeric {
 		return a, fmt.Errorf("look up user %q: no matching entries in passwd file: %w", name, errdefs.ErrInvalidArgument)
 	}
-	if hasGroup {
+	if groupName != "" {
 		// A group that is named replaces all of the user's.
 		ids, err := lookupGroups(root, []string{groupName}, "")
 		if err != nil {

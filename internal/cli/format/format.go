@@ -43,7 +43,7 @@ func Parse(spec, standard string, headers map[string]string) (*Format, error) {
 	spec = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(spec)
 	t, err := template.New("").Funcs(functions).Parse(spec)
 	if err != nil {
-		return nil, fmt.Errorf("parse format %q: %w: %w", spec, errdefs.ErrInvalidArgument, err)
+		return nil, fmt.Errorf("parse format %q: %w: %w", spec, err, errdefs.ErrInvalidArgument)
 	}
 	f.template = t
 	return f, nil
@@ -104,7 +104,7 @@ func (f *Format) header(w io.Writer) error {
 func (f *Format) line(w io.Writer, row any) error {
 	var line bytes.Buffer
 	if err := f.template.Execute(&line, row); err != nil {
-		return fmt.Errorf("render format: %w: %w", errdefs.ErrInvalidArgument, err)
+		return fmt.Errorf("render format: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	_, err := fmt.Fprintln(w, line.String())
 	return err

@@ -32,7 +32,7 @@ func Object(w io.Writer, spec string, value any) error {
 		out.Reset()
 		f.template.Option("missingkey=error")
 		if err := f.template.Execute(&out, fields); err != nil {
-			return fmt.Errorf("render format: %w: %w", errdefs.ErrInvalidArgument, err)
+			return fmt.Errorf("render format: %w: %w", err, errdefs.ErrInvalidArgument)
 		}
 		out.WriteByte('\n')
 	}
