@@ -396,7 +396,7 @@ func TestUnpackIsNotLedOutByARace(t *testing.T) {
 	}
 	l := index(t, tarOf(t, members...))
 	outside := t.TempDir()
-	for range 100 {
+	for range 15 {
 		dir := t.TempDir()
 		stop, stopped := make(chan struct{}), make(chan struct{})
 		go func() {

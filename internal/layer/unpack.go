@@ -2,6 +2,7 @@ package layer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -183,7 +184,16 @@ func (u *unpacker) fill(dir *sys.Dir, name string, fi fs.FileInfo) error {
 			return err
 		}
 	}
-	return dir.SetSelf(uid, gid, unixMode(fi.Mode())&0o7777, fi.ModTime())
+	return noSuchOwner(s, dir.SetSelf(uid, gid, unixMode(fi.Mode())&0o7777, fi.ModTime()))
+}
+
+// noSuchOwner says what the kernel means with EINVAL: user_namespaces(7), "Set
+// of user and group IDs".
+func noSuchOwner(s *Stat, err error) error {
+	if errors.Is(err, syscall.EINVAL) {
+		return fmt.Errorf("owner %d:%d has no place in this user namespace: %w", s.UID, s.GID, err)
+	}
+	return err
 }
 
 // mark gives a directory an attribute that overlayfs reads.
@@ -246,7 +256,7 @@ func (u *unpacker) attributes(dir *sys.Dir, name string, fi fs.FileInfo, mode ui
 	s, base := fi.Sys().(*Stat), fi.Name()
 	if !u.o.NoOwner {
 		if err := dir.Chown(base, s.UID, s.GID); err != nil {
-			return err
+			return noSuchOwner(s, err)
 		}
 	}
 	if mode&typeMask != typeSymlink {

@@ -24,7 +24,8 @@ type UpperOptions struct {
 	// with what lies below it: mount points that the run made, say.
 	Skip func(name string) bool
 
-	// Warn, if not nil, hears of files that a layer cannot hold: sockets.
+	// Warn, if not nil, hears of what a layer cannot hold: sockets, and
+	// extended attributes with an equals sign in their name.
 	Warn func(name string, err error)
 }
 
@@ -160,12 +161,16 @@ func (u *upperReader) file(d *sys.Dir, base, full string) error {
 		h.Typeflag = tar.TypeFifo
 	default:
 		delete(u.linked, key)
-		if u.o.Warn != nil {
-			u.o.Warn(full, fmt.Errorf("a layer cannot hold a socket: %w", errdefs.ErrNotImplemented))
-		}
+		u.warn(full, fmt.Errorf("a layer cannot hold a socket: %w", errdefs.ErrNotImplemented))
 		return nil
 	}
 	return u.w.WriteHeader(h)
+}
+
+func (u *upperReader) warn(full string, err error) {
+	if u.o.Warn != nil {
+		u.o.Warn(full, err)
+	}
 }
 
 func (u *upperReader) header(full string, st sys.Inode, attrs map[string][]byte) *tar.Header {
@@ -179,6 +184,10 @@ func (u *upperReader) header(full string, st sys.Inode, attrs map[string][]byte)
 	if len(attrs) > 0 {
 		h.PAXRecords = make(map[string]string, len(attrs))
 		for name, value := range attrs {
+			if strings.Contains(name, "=") { // a record ends its key there
+				u.warn(full, fmt.Errorf("a layer cannot hold the extended attribute %s: %w", name, errdefs.ErrNotImplemented))
+				continue
+			}
 			h.PAXRecords[paxXattr+name] = string(value)
 		}
 	}
