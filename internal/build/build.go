@@ -22,6 +22,7 @@ import (
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/frontend/subrequests/lint"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shaleproject/shale/internal/build/cache"
@@ -181,16 +182,27 @@ func (j *job) export(ctx context.Context, res *client.Result) (Result, error) {
 	case j.req.Output.Tar != nil:
 		return Result{}, j.toTar(ctx, r)
 	}
-	step := j.status.Step("exporting to image")
-	img, err := j.toImage(ctx, res, r, config, base, step)
-	step.Done(err)
-	return Result{Image: img}, err
+	image, err := j.describe(ctx, res, r, config, base)
+	if err != nil {
+		return Result{}, err
+	}
+	if j.req.Output.Archive != nil {
+		return j.toArchive(ctx, image)
+	}
+	return j.toImage(ctx, image)
 }
 
-func (j *job) toImage(ctx context.Context, res *client.Result, r *ref.Ref, config, base []byte, step *solver.Step) (*image.Image, error) {
+// built is an image before it is written anywhere.
+type built struct {
+	config []byte
+	layers []digest.Digest
+}
+
+// describe completes the config of the image.
+func (j *job) describe(ctx context.Context, res *client.Result, r *ref.Ref, config, base []byte) (built, error) {
 	layers, err := r.Layers(ctx)
 	if err != nil {
-		return nil, err
+		return built{}, err
 	}
 	epoch := j.epoch
 	if value := res.Metadata["source.date.epoch"]; epoch == nil && len(value) > 0 {
@@ -200,21 +212,7 @@ func (j *job) toImage(ctx context.Context, res *client.Result, r *ref.Ref, confi
 		}
 	}
 	config, err = export.Config(config, base, layers, epoch, j.Now().UTC())
-	if err != nil {
-		return nil, err
-	}
-	step.Progress("exporting layers", 0, 0, true)
-	digests := export.DiffIDs(layers)
-	img, err := j.Images.Write(ctx, j.lease, config, digests, j.req.Output.Names)
-	if err != nil {
-		return nil, fmt.Errorf("export image: %w", err)
-	}
-	step.Progress("writing image "+img.ConfigDigest.String(), 0, 0, true)
-	for _, name := range j.req.Output.Names {
-		named, _ := image.ParseName(name) // it did at the start
-		step.Progress("naming to "+named.String(), 0, 0, true)
-	}
-	return img, nil
+	return built{config, export.DiffIDs(layers)}, err
 }
 
 // single takes apart a result for one platform.

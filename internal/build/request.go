@@ -80,6 +80,10 @@ type Output struct {
 	// Names are the image's. Without any it is dangling.
 	Names []string
 
+	// Archive, if not nil, gets the image in the form of `save` instead of
+	// the list of images.
+	Archive io.Writer
+
 	// Dir, if not empty, gets the files of the result; Tar gets them as a
 	// tar. With either of them no image is made.
 	Dir string
@@ -91,6 +95,8 @@ type Result struct {
 	// Image is nil if the result went elsewhere.
 	Image *image.Image
 
+	archived digest.Digest // the id of an image that went into an archive
+
 	// Report is what a check has found, ready to be read; Problems is how
 	// many findings it has.
 	Report   string
@@ -100,7 +106,7 @@ type Result struct {
 // ID is the digest of the image's config; empty if there is no image.
 func (r Result) ID() digest.Digest {
 	if r.Image == nil {
-		return ""
+		return r.archived
 	}
 	return r.Image.ConfigDigest
 }

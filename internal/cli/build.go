@@ -44,7 +44,7 @@ func runBuild(cmd *cobra.Command, e *engine.Engine, f *buildFlags, path string) 
 	for _, w := range f.warnings(cmd.Flags()) {
 		fmt.Fprintln(cmd.ErrOrStderr(), "WARNING:", w)
 	}
-	tar, err := f.openTar(cmd.OutOrStdout(), &req)
+	file, err := f.openOutput(cmd.OutOrStdout(), &req)
 	if err != nil {
 		return err
 	}
@@ -53,8 +53,8 @@ func runBuild(cmd *cobra.Command, e *engine.Engine, f *buildFlags, path string) 
 		return err
 	}
 	res, err := buildAndShow(cmd.Context(), b, req, f, cmd.ErrOrStderr())
-	if tar != nil {
-		err = errors.Join(err, tar.Close())
+	if file != nil {
+		err = errors.Join(err, file.Close())
 	}
 	if err != nil {
 		return err
@@ -132,7 +132,7 @@ func (f *buildFlags) report(out io.Writer, res build.Result, req build.Request) 
 	if f.check {
 		return reportCheck(out, res)
 	}
-	if f.iidfile != "" && res.Image != nil {
+	if f.iidfile != "" && res.ID() != "" {
 		if err := os.WriteFile(f.iidfile, []byte(res.ID()), 0o644); err != nil {
 			return fmt.Errorf("write image id: %w", err)
 		}
@@ -142,7 +142,7 @@ func (f *buildFlags) report(out io.Writer, res build.Result, req build.Request) 
 			return fmt.Errorf("write metadata: %w", err)
 		}
 	}
-	if f.quiet && res.Image != nil {
+	if f.quiet && res.ID() != "" && f.dest != "-" {
 		fmt.Fprintln(out, res.ID())
 	}
 	return nil
@@ -194,22 +194,26 @@ func writeMetadata(file string, res build.Result, req build.Request) error {
 	return store.WriteFile(filepath.Join(dir, filepath.Base(file)), append(data, '\n'))
 }
 
-// openTar opens the file of -o type=tar and makes it the request's output.
-func (f *buildFlags) openTar(stdout io.Writer, req *build.Request) (io.Closer, error) {
-	if f.tarFile == "" {
+// openOutput opens the file that -o names and makes it the request's output.
+func (f *buildFlags) openOutput(stdout io.Writer, req *build.Request) (io.Closer, error) {
+	if f.dest == "" {
 		return nil, nil
 	}
-	if f.tarFile == "-" {
+	to := &req.Output.Tar
+	if f.archive {
+		to = &req.Output.Archive
+	}
+	if f.dest == "-" {
 		if file, ok := stdout.(*os.File); ok && isTerminal(file) {
-			return nil, fmt.Errorf("write tar to standard output: it is a terminal: %w", errdefs.ErrInvalidArgument)
+			return nil, fmt.Errorf("write output to standard output: it is a terminal: %w", errdefs.ErrInvalidArgument)
 		}
-		req.Output.Tar = stdout
+		*to = stdout
 		return nil, nil
 	}
-	file, err := os.Create(f.tarFile)
+	file, err := os.Create(f.dest)
 	if err != nil {
 		return nil, err
 	}
-	req.Output.Tar = file
+	*to = file
 	return file, nil
 }

@@ -29,7 +29,8 @@ type buildFlags struct {
 	noCache, pull, push, load, quiet, check bool
 	progress, iidfile, metadataFile         string
 
-	tarFile string // of an output of type tar; "-" is standard output
+	dest    string // the file of an output that is one; "-" is standard output
+	archive bool   // it gets an image, not the files
 }
 
 func (f *buildFlags) add(flags *pflag.FlagSet) {
@@ -187,28 +188,43 @@ func (f *buildFlags) output(req *build.Request) error {
 				kind = "tar"
 			}
 		}
-		switch {
-		case kind == "local" && dest != "":
-			req.Output.Dir = dest
-		case kind == "tar":
-			if f.tarFile = dest; dest == "" {
-				f.tarFile = "-"
-			}
-		case (kind == "image" || kind == "docker" || kind == "registry") && dest == "":
-			f.push = f.push || kind == "registry" || fields["push"] == "true"
-			if name := fields["name"]; name != "" {
-				req.Output.Names = append(req.Output.Names, strings.Split(name, ",")...)
-			}
-		case kind == "":
-			return badValue("output", value, "type is required")
-		case kind == "local":
-			return badValue("output", value, "dest is required for local")
-		default:
-			return fmt.Errorf("build: output %s: %w", value, errdefs.ErrNotImplemented)
+		if err := f.outputTo(req, value, kind, dest, fields); err != nil {
+			return err
 		}
 	}
 	if f.push && len(req.Output.Names) == 0 {
 		return &usageError{"build: tag is needed when pushing to registry"}
+	}
+	return nil
+}
+
+func (f *buildFlags) outputTo(req *build.Request, value, kind, dest string, fields map[string]string) error {
+	for key := range fields {
+		switch key {
+		case "type", "dest", "name", "push", "oci-mediatypes", value: // a bare path is a key, too
+		default:
+			return fmt.Errorf("build: option %s of output %s: %w", key, value, errdefs.ErrNotImplemented)
+		}
+	}
+	if name := fields["name"]; name != "" {
+		req.Output.Names = append(req.Output.Names, strings.Split(name, ",")...)
+	}
+	switch {
+	case kind == "":
+		return badValue("output", value, "type is required")
+	case kind == "local" && dest == "":
+		return badValue("output", value, "dest is required for local")
+	case kind == "local":
+		req.Output.Dir = dest
+	case kind == "tar", kind == "oci", kind == "docker" && dest != "":
+		f.archive = kind != "tar"
+		if f.dest = dest; dest == "" {
+			f.dest = "-"
+		}
+	case kind == "image", kind == "docker", kind == "registry":
+		f.push = f.push || kind == "registry" || fields["push"] == "true"
+	default:
+		return fmt.Errorf("build: output of type %s: %w", kind, errdefs.ErrNotImplemented)
 	}
 	return nil
 }

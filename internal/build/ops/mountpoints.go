@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/shaleproject/shale/internal/layer"
 	"github.com/shaleproject/shale/internal/sys"
 	"github.com/shaleproject/shale/internal/tree"
@@ -123,11 +125,14 @@ func (p *points) like(name, host string) error {
 		return err
 	}
 	if st, ok := info.Sys().(*layer.Stat); ok {
-		if err := os.Chown(host, int(st.UID), int(st.GID)); err != nil {
+		// In a user namespace with few ids, and on file systems that know no
+		// attributes, the image's own directories lack the same.
+		if err := os.Chown(host, int(st.UID), int(st.GID)); err != nil && !sys.InUserNamespace() {
 			return err
 		}
 		for key, value := range st.Xattrs {
-			if err := sys.SetXattr(host, key, value); err != nil {
+			err := sys.SetXattr(host, key, value)
+			if err != nil && !errdefs.IsNotImplemented(err) && !errdefs.IsPermissionDenied(err) {
 				return err
 			}
 		}

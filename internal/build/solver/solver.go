@@ -104,8 +104,8 @@ func (s *Solver) Solve(ctx context.Context, target Edge) (*ref.Ref, error) {
 }
 
 func output(e Edge, refs []*ref.Ref) (*ref.Ref, error) {
-	if e.Index >= len(refs) {
-		return nil, fmt.Errorf("take output %d of %q: it has %d: %w", e.Index, e.Vertex.Name, len(refs), errdefs.ErrInvalidArgument)
+	if e.Index >= len(refs) || refs[e.Index] == nil {
+		return nil, fmt.Errorf("take output %d of %q: of %d: %w", e.Index, e.Vertex.Name, len(refs), errdefs.ErrInvalidArgument)
 	}
 	return refs[e.Index], nil
 }
