@@ -121,7 +121,7 @@ func TestOthersReadWhatCompressWrites(t *testing.T) {
 }
 
 func TestDecompressReadsWhatOthersWrite(t *testing.T) {
-	data := sample(600_000)
+	data := sample(250_000)
 	for _, c := range []struct {
 		form Compression
 		cmd  []string
@@ -172,7 +172,7 @@ func TestDecompressReadsWhatOthersWrite(t *testing.T) {
 }
 
 func TestDamagedStreamsEndInAnErrorAndNothingElse(t *testing.T) {
-	data := sample(300_000)
+	data := sample(150_000)
 	streams := map[Compression][]byte{Gzip: pack(t, data, Gzip, 0, 1<<20), Zstd: pack(t, data, Zstd, 0, 1<<20)}
 	for form, tool := range map[Compression]string{Bzip2: "bzip2", Xz: "xz"} {
 		cmd := exec.Command(tool, "-c")
