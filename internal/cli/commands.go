@@ -28,6 +28,7 @@ func addCommands(root *cobra.Command, e *engine.Engine) {
 		manifestCommand(e),
 		registryCommand(e),
 		systemCommand(e),
+		volumeCommand(e),
 	)...)
 	root.AddCommand(grouped(other,
 		createCommand(e),

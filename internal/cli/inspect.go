@@ -19,6 +19,7 @@ func inspectors(e *engine.Engine, size bool) []inspector {
 	return []inspector{
 		{"container", func(ctx context.Context, name string) (any, error) { return inspectContainer(ctx, e, name, size) }},
 		{"image", func(ctx context.Context, name string) (any, error) { return inspectImage(ctx, e, name, "") }},
+		{"volume", func(_ context.Context, name string) (any, error) { return inspectVolume(e, name) }},
 	}
 }
 

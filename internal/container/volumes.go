@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/shaleproject/shale/internal/image"
 	"github.com/shaleproject/shale/internal/layer"
 	"github.com/shaleproject/shale/internal/store"
 	"github.com/shaleproject/shale/internal/tree"
@@ -22,8 +23,8 @@ import (
 // anonymous ones, and fills those that are empty with what the image has in
 // their place.
 func (c *Containers) volumes(ctx context.Context, r *record) error {
-	var image *imageTree
-	defer func() { image.Close() }()
+	var files *imageTree
+	defer func() { files.Close() }()
 	for i := range r.config.Mounts {
 		m := &r.config.Mounts[i]
 		if m.Type != MountVolume {
@@ -45,12 +46,12 @@ func (c *Containers) volumes(ctx context.Context, r *record) error {
 			}
 			continue
 		}
-		if image == nil {
-			if image, err = openImage(c.Store, r.config.Layers); err != nil {
+		if files == nil {
+			if files, err = openImage(c.Store, r.config.Layers); err != nil {
 				return err
 			}
 		}
-		if err := fill(ctx, v, image, m.Target); err != nil {
+		if err := fill(ctx, v, files, m.Target); err != nil {
 			return fmt.Errorf("copy %s of the image into volume %s: %w", m.Target, v.Name, err)
 		}
 	}
@@ -108,12 +109,12 @@ func (t *imageTree) Close() {
 //
 // The tree is read in user space and unpacked like a layer, by code that
 // keeps to a directory whatever the names and links in a stranger's tree are.
-func fill(ctx context.Context, v volume.Volume, image *imageTree, target string) error {
-	path, err := tree.Resolve(image, strings.TrimPrefix(target, "/"))
+func fill(ctx context.Context, v volume.Volume, files *imageTree, target string) error {
+	path, err := tree.Resolve(files, strings.TrimPrefix(target, "/"))
 	if err != nil {
 		return err
 	}
-	info, err := fs.Stat(image, path)
+	info, err := fs.Stat(files, path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -122,7 +123,7 @@ func fill(ctx context.Context, v volume.Volume, image *imageTree, target string)
 	}
 	changes := tree.Edit(nil)
 	defer changes.Close()
-	if err := changes.Copy(ctx, image, path, "/", tree.CopyOptions{DirContents: true}); err != nil {
+	if err := changes.Copy(ctx, files, path, "/", tree.CopyOptions{DirContents: true}); err != nil {
 		return err
 	}
 	r, w := io.Pipe()
@@ -175,7 +176,7 @@ func (c *Containers) RemoveVolume(ctx context.Context, name string) error {
 		return err
 	}
 	if len(users) > 0 {
-		return fmt.Errorf("remove %s: volume is in use - %v: %w", name, users, errdefs.ErrConflict)
+		return because(errdefs.ErrConflict, "remove %s: volume is in use - %v", name, users)
 	}
 	return c.Volumes.Remove(name)
 }
@@ -201,4 +202,56 @@ func (c *Containers) PruneVolumes(ctx context.Context, all bool) (removed []stri
 		}
 	}
 	return removed, nil
+}
+
+// ListVolumes returns the volumes that match Docker's filters: name, label,
+// dangling and driver.
+func (c *Containers) ListVolumes(ctx context.Context, filters image.Filters) ([]volume.Volume, error) {
+	volumes, err := c.Volumes.List()
+	if err != nil {
+		return nil, err
+	}
+	var kept []volume.Volume
+	for _, v := range volumes {
+		keep := true
+		for key, values := range filters {
+			ok, err := c.volumeMatches(ctx, v, key, values)
+			if err != nil {
+				return nil, err
+			}
+			keep = keep && ok
+		}
+		if keep {
+			kept = append(kept, v)
+		}
+	}
+	return kept, nil
+}
+
+func (c *Containers) volumeMatches(ctx context.Context, v volume.Volume, key string, values []string) (bool, error) {
+	for _, value := range values {
+		ok := false
+		switch key {
+		case "name":
+			ok = strings.Contains(v.Name, value)
+		case "driver":
+			ok = v.Driver == value
+		case "label":
+			name, want, valued := strings.Cut(value, "=")
+			have, found := v.Labels[name]
+			ok = found && (!valued || have == want)
+		case "dangling":
+			users, err := c.VolumeUsers(ctx, v.Name)
+			if err != nil {
+				return false, err
+			}
+			ok = (len(users) == 0) == (value == "true" || value == "1")
+		default:
+			return false, because(errdefs.ErrInvalidArgument, "invalid filter '%s'", key)
+		}
+		if ok {
+			return true, nil
+		}
+	}
+	return false, nil
 }
