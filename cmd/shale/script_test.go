@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -58,6 +59,8 @@ func runTests(m *testing.M) int {
 //	fails CODE ARG...       runs shale, which has to end with that code and one line of error
 //	whole                   checks that the store is whole and that gc leaves nothing behind
 //	hostile-registry        serves what goes wrong; its address is $HOSTILE, see [hostileRegistry]
+//	exitcode N ARG...       runs shale and wants that exit code
+//	logged NAME TEXT        waits until a container's log has TEXT
 //
 // and the conditions [root], [erofs] and [userns].
 func TestScripts(t *testing.T) {
@@ -70,6 +73,8 @@ func TestScripts(t *testing.T) {
 			"busybox":   busyboxImage,
 			"registry":  serveRegistry,
 			"free-port": freePort,
+			"exitcode":  exitCode,
+			"logged":    logged,
 			"shale":     shale,
 			"fails":     fails,
 			"whole":     whole,
@@ -285,4 +290,44 @@ func unusedAddress(ts *testscript.TestScript) string {
 	ts.Check(err)
 	defer l.Close()
 	return l.Addr().String()
+}
+
+// exitCode runs the binary and wants the exit code args[0].
+func exitCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exitcode N ARG...")
+	}
+	code := 0
+	if err := ts.Exec(binary, args[1:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("shale %s: %v", strings.Join(args[1:], " "), err)
+		}
+		code = exit.ExitCode()
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("shale %s: exit code %d, want %s", strings.Join(args[1:], " "), code, args[0])
+	}
+}
+
+// logged waits until the log of the container args[0] has the text args[1].
+func logged(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: logged NAME TEXT")
+	}
+	logs := command(ts.Getenv, "logs", "-f", args[0])
+	out, err := logs.StdoutPipe()
+	ts.Check(err)
+	ts.Check(logs.Start())
+	defer func() {
+		_ = logs.Process.Kill()
+		_ = logs.Wait()
+	}()
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), args[1]) {
+			return
+		}
+	}
+	ts.Fatalf("%s ended and did not log %q", args[0], args[1])
 }
