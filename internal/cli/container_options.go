@@ -169,7 +169,7 @@ func (f *containerFlags) options(flags *pflag.FlagSet, args []string) (o contain
 }
 
 func invalid(format string, args ...any) error {
-	return fmt.Errorf(format+": %w", append(args, errdefs.ErrInvalidArgument)...)
+	return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf(format, args...))
 }
 
 func (f *containerFlags) process(flags *pflag.FlagSet, cmd []string, p *container.Process) (err error) {

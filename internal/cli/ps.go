@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -105,7 +106,7 @@ func psCommand(e *engine.Engine) *cobra.Command {
 func newPsRow(s container.Summary, now time.Time, noTrunc bool) psRow {
 	row := psRow{
 		ID: s.ID, Image: s.Image, Names: s.Name, State: string(s.Status), Networks: s.Network,
-		Command:    fmt.Sprintf("%q", strings.Join(s.Command, " ")),
+		Command:    strconv.Quote(commandText(s.Command)),
 		CreatedAt:  s.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"),
 		RunningFor: units.HumanDuration(now.Sub(s.Created)) + " ago",
 		Status:     statusText(s, now),
@@ -123,9 +124,21 @@ func newPsRow(s container.Summary, now time.Time, noTrunc bool) psRow {
 	row.LocalVolumes = fmt.Sprint(len(s.Mounts))
 	if !noTrunc {
 		row.ID = s.ID[:12]
-		row.Command = fmt.Sprintf("%q", ellipsis(strings.Join(s.Command, " "), 20))
+		row.Command = strconv.Quote(ellipsis(commandText(s.Command), 20))
 	}
 	return row
+}
+
+// commandText joins a command line as Docker does: arguments with spaces in
+// single quotes, whatever else is in them.
+func commandText(args []string) string {
+	words := slices.Clone(args)
+	for i, w := range words {
+		if i > 0 && strings.Contains(w, " ") {
+			words[i] = "'" + w + "'"
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // ellipsis cuts s to n characters, the last of them then being "…".

@@ -19,7 +19,6 @@ package container
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os/exec"
 	"slices"
@@ -78,7 +77,7 @@ type Size struct{ Width, Height uint16 }
 // of its id.
 func (c *Containers) find(name string) (*record, error) {
 	if name == "" {
-		return nil, fmt.Errorf("find container: name is empty: %w", errdefs.ErrInvalidArgument)
+		return nil, because(errdefs.ErrInvalidArgument, "find container: name is empty")
 	}
 	id, err := c.lookup(strings.TrimPrefix(name, "/"))
 	if err != nil {
@@ -107,11 +106,11 @@ func (c *Containers) lookup(name string) (string, error) {
 	ids = slices.DeleteFunc(ids, func(id string) bool { return !strings.HasPrefix(id, name) })
 	switch len(ids) {
 	case 0:
-		return "", fmt.Errorf("no such container: %s: %w", name, errdefs.ErrNotFound)
+		return "", because(errdefs.ErrNotFound, "no such container: %s", name)
 	case 1:
 		return ids[0], nil
 	}
-	return "", fmt.Errorf("find container %s: several ids begin with it: %w", name, errdefs.ErrInvalidArgument)
+	return "", because(errdefs.ErrInvalidArgument, "find container %s: several ids begin with it", name)
 }
 
 // Users lists the containers as users of images.

@@ -35,7 +35,7 @@ func (c *Containers) Create(ctx context.Context, o CreateOptions) (string, error
 
 func (c *Containers) create(ctx context.Context, o CreateOptions) (_ *record, err error) {
 	if o.Name != "" && !validName.MatchString(o.Name) {
-		return nil, fmt.Errorf("invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed: %w", o.Name, errdefs.ErrInvalidArgument)
+		return nil, because(errdefs.ErrInvalidArgument, "invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", o.Name)
 	}
 	if err := checkSettings(&o.Settings); err != nil {
 		return nil, err
@@ -140,7 +140,7 @@ func merge(o CreateOptions, img *image.Image) (*Config, error) {
 		p.Entrypoint = nil
 	}
 	if len(p.Args()) == 0 {
-		return nil, fmt.Errorf("create container: no command specified, neither by the image nor here: %w", errdefs.ErrInvalidArgument)
+		return nil, because(errdefs.ErrInvalidArgument, "create container: no command specified, neither by the image nor here")
 	}
 	p.Env = mergeEnv(of.Env, p.Env)
 	if p.Dir == "" {
@@ -150,7 +150,7 @@ func merge(o CreateOptions, img *image.Image) (*Config, error) {
 		p.Dir = "/"
 	}
 	if !path.IsAbs(p.Dir) {
-		return nil, fmt.Errorf("working directory %q is invalid, it needs to be an absolute path: %w", p.Dir, errdefs.ErrInvalidArgument)
+		return nil, because(errdefs.ErrInvalidArgument, "working directory %q is invalid, it needs to be an absolute path", p.Dir)
 	}
 	p.Dir = path.Clean(p.Dir)
 	if p.User == "" {
@@ -257,33 +257,33 @@ func checkSettings(s *Settings) error {
 	for i := range s.Mounts {
 		m := &s.Mounts[i]
 		if !path.IsAbs(m.Target) {
-			return fmt.Errorf("mount path %q must be absolute: %w", m.Target, errdefs.ErrInvalidArgument)
+			return because(errdefs.ErrInvalidArgument, "mount path %q must be absolute", m.Target)
 		}
 		m.Target = path.Clean(m.Target)
 		if m.Target == "/" {
-			return fmt.Errorf("destination can't be '/': %w", errdefs.ErrInvalidArgument)
+			return because(errdefs.ErrInvalidArgument, "destination can't be '/'")
 		}
 		if targets[m.Target] {
-			return fmt.Errorf("duplicate mount point: %s: %w", m.Target, errdefs.ErrInvalidArgument)
+			return because(errdefs.ErrInvalidArgument, "duplicate mount point: %s", m.Target)
 		}
 		targets[m.Target] = true
 	}
 	switch s.Life.Restart.Name {
 	case "", "no", "always", "unless-stopped":
 		if s.Life.Restart.MaximumRetryCount != 0 {
-			return fmt.Errorf("maximum retry count can only be used with 'on-failure': %w", errdefs.ErrInvalidArgument)
+			return because(errdefs.ErrInvalidArgument, "maximum retry count can only be used with 'on-failure'")
 		}
 	case "on-failure":
 	default:
-		return fmt.Errorf("invalid restart policy %q: %w", s.Life.Restart.Name, errdefs.ErrInvalidArgument)
+		return because(errdefs.ErrInvalidArgument, "invalid restart policy %q", s.Life.Restart.Name)
 	}
 	if s.Life.AutoRemove && s.Life.Restart.Name != "" && s.Life.Restart.Name != "no" {
-		return fmt.Errorf("conflicting options: cannot specify both --restart and --rm: %w", errdefs.ErrInvalidArgument)
+		return because(errdefs.ErrInvalidArgument, "conflicting options: cannot specify both --restart and --rm")
 	}
 	switch s.Life.LogDriver {
 	case "", "json-file", "none":
 	default:
-		return fmt.Errorf("log driver %q: there are json-file and none: %w", s.Life.LogDriver, errdefs.ErrNotImplemented)
+		return because(errdefs.ErrNotImplemented, "log driver %q: there are json-file and none", s.Life.LogDriver)
 	}
 	if s.Life.StopSignal != "" {
 		if _, err := ParseSignal(s.Life.StopSignal); err != nil {
@@ -291,10 +291,10 @@ func checkSettings(s *Settings) error {
 		}
 	}
 	if s.Process.Init {
-		return fmt.Errorf("an init process (--init): %w", errdefs.ErrNotImplemented)
+		return because(errdefs.ErrNotImplemented, "an init process (--init)")
 	}
 	if m := s.Resources.Memory; m != 0 && m < 6<<20 {
-		return fmt.Errorf("minimum memory limit allowed is 6MB: %w", errdefs.ErrInvalidArgument)
+		return because(errdefs.ErrInvalidArgument, "minimum memory limit allowed is 6MB")
 	}
 	return checkNetwork(&s.Network)
 }
@@ -305,14 +305,14 @@ func checkNetwork(n *Network) error {
 		n.Mode = "bridge"
 	case "none", "host", "container":
 		if mode != "none" && len(n.Publish) > 0 && mode == "container" {
-			return fmt.Errorf("conflicting options: port publishing and the container type network mode: %w", errdefs.ErrInvalidArgument)
+			return because(errdefs.ErrInvalidArgument, "conflicting options: port publishing and the container type network mode")
 		}
 	default:
-		return fmt.Errorf("network %s not found: %w", n.Mode, errdefs.ErrNotFound)
+		return because(errdefs.ErrNotFound, "network %s not found", n.Mode)
 	}
 	for _, h := range n.ExtraHosts {
 		if !strings.ContainsAny(h, ":=") {
-			return fmt.Errorf("bad format for add-host: %q: %w", h, errdefs.ErrInvalidArgument)
+			return because(errdefs.ErrInvalidArgument, "bad format for add-host: %q", h)
 		}
 	}
 	for i, e := range n.Expose {
@@ -321,7 +321,7 @@ func checkNetwork(n *Network) error {
 			protocol = "tcp"
 		}
 		if _, err := strconv.ParseUint(strings.SplitN(port, "-", 2)[0], 10, 16); err != nil {
-			return fmt.Errorf("invalid range format for --expose: %s: %w", e, errdefs.ErrInvalidArgument)
+			return because(errdefs.ErrInvalidArgument, "invalid range format for --expose: %s", e)
 		}
 		n.Expose[i] = port + "/" + protocol
 	}

@@ -2,7 +2,6 @@ package container
 
 import (
 	"context"
-	"fmt"
 	"os"
 
 	"github.com/containerd/errdefs"
@@ -71,7 +70,7 @@ func (c *Containers) exec(ctx context.Context, name string, o *ExecOptions) (*sa
 		return nil, err
 	}
 	if !r.running || r.state.Pid == 0 {
-		return nil, fmt.Errorf("container %s is not running: %w", r.config.ID, errdefs.ErrConflict)
+		return nil, because(errdefs.ErrConflict, "container %s is not running", r.config.ID)
 	}
 	process, err := execProcess(&r.config, o)
 	if err != nil {

@@ -416,7 +416,7 @@ func (c *Containers) Ports(_ context.Context, name string) ([]PortBinding, error
 func (c *Containers) Prune(ctx context.Context, filters image.Filters) (removed []string, freed int64, err error) {
 	for key := range filters {
 		if k := strings.TrimSuffix(key, "!"); k != "label" && k != "until" {
-			return nil, 0, fmt.Errorf("invalid filter '%s': %w", key, errdefs.ErrInvalidArgument)
+			return nil, 0, because(errdefs.ErrInvalidArgument, "invalid filter '%s'", key)
 		}
 	}
 	until, err := c.until(filters)
@@ -471,7 +471,7 @@ func (c *Containers) until(filters image.Filters) (time.Time, error) {
 	if n, err := strconv.ParseInt(v, 10, 64); err == nil {
 		return time.Unix(n, 0), nil
 	}
-	return time.Time{}, fmt.Errorf("invalid filter 'until=%s': %w", v, errdefs.ErrInvalidArgument)
+	return time.Time{}, because(errdefs.ErrInvalidArgument, "invalid filter 'until=%s'", v)
 }
 
 func orElse(s, other string) string {

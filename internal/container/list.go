@@ -55,7 +55,7 @@ var filterKeys = []string{"id", "name", "label", "status", "exited", "ancestor",
 func (c *Containers) List(ctx context.Context, o ListOptions) ([]Summary, error) {
 	for key := range o.Filters {
 		if !slices.Contains(filterKeys, strings.TrimSuffix(key, "!")) {
-			return nil, fmt.Errorf("invalid filter '%s': %w", key, errdefs.ErrInvalidArgument)
+			return nil, because(errdefs.ErrInvalidArgument, "invalid filter '%s'", key)
 		}
 	}
 	all, err := c.all(ctx)
@@ -179,11 +179,11 @@ func (c *Containers) matchesValue(ctx context.Context, r *record, all []*record,
 		case Created, Running, Paused, Restarting, Exited, "removing", "dead":
 			return r.status() == Status(v), nil
 		}
-		return false, fmt.Errorf("invalid filter 'status=%s': %w", v, errdefs.ErrInvalidArgument)
+		return false, because(errdefs.ErrInvalidArgument, "invalid filter 'status=%s'", v)
 	case "exited":
 		code, err := strconv.Atoi(v)
 		if err != nil {
-			return false, fmt.Errorf("invalid filter 'exited=%s': %w", v, errdefs.ErrInvalidArgument)
+			return false, because(errdefs.ErrInvalidArgument, "invalid filter 'exited=%s'", v)
 		}
 		return r.status() == Exited && r.state.ExitCode == code, nil
 	case "ancestor":

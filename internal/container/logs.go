@@ -37,7 +37,7 @@ func (c *Containers) Logs(ctx context.Context, name string, o LogOptions, out, e
 		return err
 	}
 	if r.config.Life.LogDriver == "none" {
-		return fmt.Errorf("configured logging driver does not support reading: %w", errdefs.ErrNotImplemented)
+		return because(errdefs.ErrNotImplemented, "configured logging driver does not support reading")
 	}
 	file, err := os.Open(r.path(logFile))
 	for errors.Is(err, fs.ErrNotExist) {

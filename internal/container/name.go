@@ -26,11 +26,11 @@ func (c *Containers) namesDir() string { return filepath.Join(c.Store.Root(), "n
 // owner returns the id of the container called name.
 func (c *Containers) owner(name string) (string, error) {
 	if !validName.MatchString(name) {
-		return "", fmt.Errorf("no such container: %s: %w", name, errdefs.ErrNotFound)
+		return "", because(errdefs.ErrNotFound, "no such container: %s", name)
 	}
 	id, err := os.Readlink(filepath.Join(c.namesDir(), name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("no such container: %s: %w", name, errdefs.ErrNotFound)
+		return "", because(errdefs.ErrNotFound, "no such container: %s", name)
 	}
 	return id, err
 }
@@ -39,7 +39,7 @@ func (c *Containers) owner(name string) (string, error) {
 // by now. A name that is taken is an [errdefs.ErrConflict].
 func (c *Containers) claim(name, id string) error {
 	if !validName.MatchString(name) {
-		return fmt.Errorf("invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed: %w", name, errdefs.ErrInvalidArgument)
+		return because(errdefs.ErrInvalidArgument, "invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	}
 	link := filepath.Join(c.namesDir(), name)
 	for {
@@ -60,8 +60,7 @@ func (c *Containers) claim(name, id string) error {
 			continue // given up just now
 		}
 		if _, err := os.Stat(filepath.Join(c.Store.ContainerDir(holder), configFile)); err == nil {
-			return fmt.Errorf("container name %q is already in use by container %q; remove or rename that container to use the name: %w",
-				"/"+name, holder, errdefs.ErrConflict)
+			return because(errdefs.ErrConflict, "container name %q is already in use by container %q; remove or rename that container to use the name", "/"+name, holder)
 		}
 		if err := c.disown(name, holder); err != nil {
 			return err

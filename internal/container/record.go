@@ -43,7 +43,7 @@ func (r *record) path(name string) string { return filepath.Join(r.dir, name) }
 func (c *Containers) load(id string) (*record, error) {
 	r := &record{dir: c.Store.ContainerDir(id)}
 	if err := readJSON(r.path(configFile), &r.config); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("no such container: %s: %w", id, errdefs.ErrNotFound)
+		return nil, because(errdefs.ErrNotFound, "no such container: %s", id)
 	} else if err != nil {
 		return nil, fmt.Errorf("load container %s: %w", id, err)
 	}
@@ -81,7 +81,7 @@ func (r *record) owned() (bool, error) {
 	}
 	if err != nil {
 		if _, serr := os.Stat(r.dir); errors.Is(serr, fs.ErrNotExist) {
-			return false, fmt.Errorf("no such container: %s: %w", r.config.ID, errdefs.ErrNotFound)
+			return false, because(errdefs.ErrNotFound, "no such container: %s", r.config.ID)
 		}
 		return false, fmt.Errorf("look at container %s: %w", r.config.ID, err)
 	}
@@ -105,7 +105,7 @@ func (r *record) own() (*sys.FileLock, error) {
 			return nil, err
 		}
 		if owned {
-			return nil, fmt.Errorf("container %s is running: %w", r.config.Name, errdefs.ErrConflict)
+			return nil, because(errdefs.ErrConflict, "container %s is running", r.config.Name)
 		}
 	}
 }
@@ -146,7 +146,7 @@ func (c *Containers) settle(r *record) error {
 		if err := c.erase(r, true); err != nil {
 			return err
 		}
-		return fmt.Errorf("no such container: %s: %w", r.config.Name, errdefs.ErrNotFound)
+		return because(errdefs.ErrNotFound, "no such container: %s", r.config.Name)
 	}
 	return r.saveState()
 }

@@ -1,7 +1,6 @@
 package container
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -18,7 +17,7 @@ const (
 // ParseSignal reads a signal's number or name, with or without "SIG", in any
 // case, "RTMIN+3" too. What is none is an [errdefs.ErrInvalidArgument].
 func ParseSignal(s string) (unix.Signal, error) {
-	invalid := fmt.Errorf("invalid signal: %s: %w", s, errdefs.ErrInvalidArgument)
+	invalid := because(errdefs.ErrInvalidArgument, "invalid signal: %s", s)
 	if n, err := strconv.Atoi(s); err == nil {
 		if n < 1 || unix.Signal(n) > rtmax {
 			return 0, invalid

@@ -116,12 +116,12 @@ func (c *Containers) namespaces(ctx context.Context, n *Network) (ns sandbox.Nam
 				return ns, err
 			}
 			if !r.running || r.state.Pid == 0 {
-				return ns, fmt.Errorf("cannot join %s namespace of a non running container: %s: %w", of.kind, r.config.Name, errdefs.ErrConflict)
+				return ns, because(errdefs.ErrConflict, "cannot join %s namespace of a non running container: %s", of.kind, r.config.Name)
 			}
 			*of.to = fmt.Sprintf("/proc/%d/ns/%s", r.state.Pid, of.kind)
 		case "", "bridge", "none", "private", "shareable":
 		default:
-			return ns, fmt.Errorf("%s namespace %q: there are host and container:NAME: %w", of.kind, of.mode, errdefs.ErrInvalidArgument)
+			return ns, because(errdefs.ErrInvalidArgument, "%s namespace %q: there are host and container:NAME", of.kind, of.mode)
 		}
 	}
 	return ns, nil
@@ -209,7 +209,7 @@ func (c *Containers) mounts(r *record) ([]specs.Mount, error) {
 			}
 			mounts = append(mounts, specs.Mount{Destination: m.Target, Type: "bind", Source: v.Mountpoint, Options: []string{"rbind", propagation, access}})
 		default:
-			return nil, fmt.Errorf("mount type %q: %w", m.Type, errdefs.ErrInvalidArgument)
+			return nil, because(errdefs.ErrInvalidArgument, "mount type %q", m.Type)
 		}
 	}
 	return mounts, nil
@@ -225,7 +225,7 @@ func bindSource(m Mount) error {
 		return fmt.Errorf("mount %s: %w", m.Source, err)
 	}
 	if !m.CreateSource {
-		return fmt.Errorf("invalid mount config for type \"bind\": bind source path does not exist: %s: %w", m.Source, errdefs.ErrInvalidArgument)
+		return because(errdefs.ErrInvalidArgument, "invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
 	}
 	if err := os.MkdirAll(m.Source, 0o755); err != nil {
 		return fmt.Errorf("make the directory to mount: %w", err)

@@ -115,7 +115,7 @@ func (c *Containers) spawn(ctx context.Context, r *record) error {
 	}
 	if errors.Is(err, io.EOF) {
 		err = cmd.Wait()
-		return fmt.Errorf("start container %s: the monitor ended: %v: %w", r.config.Name, err, errdefs.ErrInternal)
+		return because(errdefs.ErrInternal, "start container %s: the monitor ended: %v", r.config.Name, err)
 	}
 	if err != nil {
 		return fmt.Errorf("start container %s: %w", r.config.Name, err)

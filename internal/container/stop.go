@@ -95,7 +95,7 @@ func (c *Containers) Kill(ctx context.Context, name, signal string) error {
 		return err
 	}
 	if !r.running {
-		return fmt.Errorf("cannot kill container: %s: container %s is not running: %w", name, r.config.ID, errdefs.ErrConflict)
+		return because(errdefs.ErrConflict, "cannot kill container: %s: container %s is not running", name, r.config.ID)
 	}
 	if sig == unix.SIGKILL {
 		if err := r.markStopped(); err != nil {
@@ -177,7 +177,7 @@ func (r *record) markStopped() error {
 // signal sends sig to the first process, through a descriptor that can't come
 // to mean another one.
 func (r *record) signal(sig unix.Signal) error {
-	none := fmt.Errorf("container %s is not running: %w", r.config.Name, errdefs.ErrConflict)
+	none := because(errdefs.ErrConflict, "container %s is not running", r.config.Name)
 	if r.state.Pid == 0 {
 		return none
 	}
@@ -213,8 +213,7 @@ func (c *Containers) Remove(ctx context.Context, name string, o RemoveOptions) e
 		return err
 	}
 	if r.running && !o.Force {
-		return fmt.Errorf("cannot remove container %q: container is running: stop the container before removing or force remove: %w",
-			"/"+r.config.Name, errdefs.ErrConflict)
+		return because(errdefs.ErrConflict, "cannot remove container %q: container is running: stop the container before removing or force remove", "/"+r.config.Name)
 	}
 	if r.running {
 		if err := r.markStopped(); err != nil {
@@ -271,7 +270,7 @@ func (c *Containers) Rename(ctx context.Context, name, to string) error {
 	}
 	to = strings.TrimPrefix(to, "/")
 	if to == r.config.Name {
-		return fmt.Errorf("renaming a container with the same name as its current name: %w", errdefs.ErrInvalidArgument)
+		return because(errdefs.ErrInvalidArgument, "renaming a container with the same name as its current name")
 	}
 	lock, err := sys.Lock(filepath.Join(r.dir, "rename"), sys.Exclusive)
 	if err != nil {

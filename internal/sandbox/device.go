@@ -21,7 +21,7 @@ func HostDevice(path string) (specs.LinuxDevice, error) {
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || info.Mode()&fs.ModeDevice == 0 {
-		return specs.LinuxDevice{}, fmt.Errorf("read device: %s is not a device: %w", path, errdefs.ErrInvalidArgument)
+		return specs.LinuxDevice{}, because(errdefs.ErrInvalidArgument, "read device: %s is not a device", path)
 	}
 	kind := "b"
 	if info.Mode()&fs.ModeCharDevice != 0 {

@@ -236,7 +236,7 @@ func loadExternal(dir, id string) (*external, error) {
 // exec starts one more process and takes its streams to s.
 func (e *external) exec(ctx context.Context, p ExecProcess, s *stdio) (*external, error) {
 	if !Alive(e.number, e.started) {
-		return nil, fmt.Errorf("execute in sandbox %s: not running: %w", e.id, errdefs.ErrFailedPrecondition)
+		return nil, because(errdefs.ErrFailedPrecondition, "execute in sandbox %s: not running", e.id)
 	}
 	dir, err := os.MkdirTemp(e.dir, "exec-")
 	if err != nil {

@@ -32,10 +32,10 @@ func clampRlimits(limits []specs.POSIXRlimit) ([]specs.POSIXRlimit, error) {
 		}
 		resource, known := rlimits[l.Type]
 		if !known {
-			return nil, fmt.Errorf("limit %q is unknown: %w", l.Type, errdefs.ErrInvalidArgument)
+			return nil, because(errdefs.ErrInvalidArgument, "limit %q is unknown", l.Type)
 		}
 		if l.Soft > l.Hard {
-			return nil, fmt.Errorf("limit %s: soft %d is above hard %d: %w", l.Type, l.Soft, l.Hard, errdefs.ErrInvalidArgument)
+			return nil, because(errdefs.ErrInvalidArgument, "limit %s: soft %d is above hard %d", l.Type, l.Soft, l.Hard)
 		}
 		var own unix.Rlimit
 		if err := unix.Getrlimit(resource, &own); err != nil {

@@ -187,7 +187,7 @@ func capabilityNames(given, known []string) ([]string, error) {
 			name = "CAP_" + name
 		}
 		if name != "ALL" && !slices.Contains(known, name) && !everCapability(name) {
-			return nil, fmt.Errorf("capability %q is unknown: %w", g, errdefs.ErrInvalidArgument)
+			return nil, because(errdefs.ErrInvalidArgument, "capability %q is unknown", g)
 		}
 		names = append(names, name)
 	}

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"fmt"
 	"path"
 	"path/filepath"
 
@@ -84,10 +83,10 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 // [errdefs.ErrInvalidArgument].
 func NewSpec(o SpecOptions) (*specs.Spec, error) {
 	if len(o.Process.Args) == 0 {
-		return nil, fmt.Errorf("make sandbox: no command specified: %w", errdefs.ErrInvalidArgument)
+		return nil, because(errdefs.ErrInvalidArgument, "make sandbox: no command specified")
 	}
 	if !filepath.IsAbs(o.Root) {
-		return nil, fmt.Errorf("make sandbox: root %q is not absolute: %w", o.Root, errdefs.ErrInvalidArgument)
+		return nil, because(errdefs.ErrInvalidArgument, "make sandbox: root %q is not absolute", o.Root)
 	}
 	process, err := newProcess(o)
 	if err != nil {
@@ -142,7 +141,7 @@ func newProcess(o SpecOptions) (*specs.Process, error) {
 		process.Cwd = "/"
 	}
 	if !path.IsAbs(process.Cwd) {
-		return nil, fmt.Errorf("make sandbox: working directory %q is not absolute: %w", p.Cwd, errdefs.ErrInvalidArgument)
+		return nil, because(errdefs.ErrInvalidArgument, "make sandbox: working directory %q is not absolute", p.Cwd)
 	}
 	if process.User.Username == "" {
 		process.User.Username = "0"

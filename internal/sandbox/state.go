@@ -38,7 +38,7 @@ func Load(dir, id string) (State, error) {
 func load(dir, id string) (*libcontainer.Container, error) {
 	container, err := libcontainer.Load(dir, id)
 	if errors.Is(err, libcontainer.ErrNotExist) {
-		return nil, fmt.Errorf("load sandbox %s: %w", id, errdefs.ErrNotFound)
+		return nil, because(errdefs.ErrNotFound, "load sandbox %s", id)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("load sandbox %s: %w", id, err)
@@ -116,7 +116,7 @@ func awaitEnd(pid int, startTime uint64) error {
 		case err != nil:
 			return err
 		case n == 0:
-			return fmt.Errorf("process %d does not end: %w", pid, errdefs.ErrUnavailable)
+			return because(errdefs.ErrUnavailable, "process %d does not end", pid)
 		}
 		return nil
 	}
@@ -176,7 +176,7 @@ func execLinked(ctx context.Context, dir, id string, p ExecProcess) (_ *Sandbox,
 		return nil, fmt.Errorf("read sandbox %s: %w", id, err)
 	}
 	if !Alive(state.InitProcessPid, state.InitProcessStartTime) {
-		return nil, fmt.Errorf("execute in sandbox %s: not running: %w", id, errdefs.ErrFailedPrecondition)
+		return nil, because(errdefs.ErrFailedPrecondition, "execute in sandbox %s: not running", id)
 	}
 	if err := setUser(&specs.Spec{Process: p.Process}, p.Groups, fmt.Sprintf("/proc/%d/root", state.InitProcessPid)); err != nil {
 		return nil, err

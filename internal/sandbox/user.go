@@ -86,7 +86,7 @@ func lookupUser(root, spec string, extra []string) (account, error) {
 		return a, fmt.Errorf("look up user %q: %w", spec, err)
 	}
 	if !found && !numeric {
-		return a, fmt.Errorf("look up user %q: no matching entries in passwd file: %w", name, errdefs.ErrInvalidArgument)
+		return a, because(errdefs.ErrInvalidArgument, "look up user %q: no matching entries in passwd file", name)
 	}
 	if groupName != "" {
 		// A group that is named replaces all of the user's.
@@ -146,7 +146,7 @@ func lookupGroups(root string, wanted []string, member string) ([]uint32, error)
 		return nil, fmt.Errorf("look up groups: %w", err)
 	}
 	for name := range missing {
-		return nil, fmt.Errorf("look up group %q: no matching entries in group file: %w", name, errdefs.ErrInvalidArgument)
+		return nil, because(errdefs.ErrInvalidArgument, "look up group %q: no matching entries in group file", name)
 	}
 	return ids, nil
 }
@@ -166,16 +166,16 @@ func hasMember(list, member string) bool {
 func parseID(s string) (id uint32, numeric bool, err error) {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if errors.Is(err, strconv.ErrRange) {
-		return 0, true, fmt.Errorf("id out of range 0 to %d: %w", math.MaxInt32, errdefs.ErrInvalidArgument)
+		return 0, true, because(errdefs.ErrInvalidArgument, "id out of range 0 to %d", math.MaxInt32)
 	}
 	if err != nil {
 		if s == "" {
-			return 0, false, fmt.Errorf("empty name: %w", errdefs.ErrInvalidArgument)
+			return 0, false, because(errdefs.ErrInvalidArgument, "empty name")
 		}
 		return 0, false, nil
 	}
 	if n < 0 || n > math.MaxInt32 {
-		return 0, true, fmt.Errorf("id out of range 0 to %d: %w", math.MaxInt32, errdefs.ErrInvalidArgument)
+		return 0, true, because(errdefs.ErrInvalidArgument, "id out of range 0 to %d", math.MaxInt32)
 	}
 	return uint32(n), true, nil
 }
@@ -197,10 +197,10 @@ func eachAccount(root, path string, n int, f func(fields []string) bool) error {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("read %s: not a regular file: %w", path, errdefs.ErrInvalidArgument)
+		return because(errdefs.ErrInvalidArgument, "read %s: not a regular file", path)
 	}
 	if info.Size() > maxAccounts {
-		return fmt.Errorf("read %s: larger than %d bytes: %w", path, maxAccounts, errdefs.ErrInvalidArgument)
+		return because(errdefs.ErrInvalidArgument, "read %s: larger than %d bytes", path, maxAccounts)
 	}
 	lines := bufio.NewScanner(io.LimitReader(file, maxAccounts))
 	lines.Buffer(nil, maxAccounts)

@@ -44,7 +44,7 @@ var valid = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 // a volume.
 func CheckName(name string) error {
 	if !valid.MatchString(name) {
-		return fmt.Errorf("volume %q: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed in a name: %w", name, errdefs.ErrInvalidArgument)
+		return because(errdefs.ErrInvalidArgument, "volume %q: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed in a name", name)
 	}
 	return nil
 }
@@ -103,7 +103,7 @@ func (v *Volumes) Get(name string) (Volume, error) {
 	}
 	data, err := os.ReadFile(filepath.Join(v.dir, name, "volume.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return Volume{}, fmt.Errorf("get %s: no such volume: %w", name, errdefs.ErrNotFound)
+		return Volume{}, because(errdefs.ErrNotFound, "get %s: no such volume", name)
 	}
 	if err != nil {
 		return Volume{}, fmt.Errorf("get volume %s: %w", name, err)
