@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,9 +15,11 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/shaleproject/shale/internal/layer"
 	"github.com/shaleproject/shale/internal/progress"
@@ -39,11 +42,15 @@ type archive struct {
 
 	members   int
 	documents map[string][]byte
-	layers    map[string]archivedLayer
 	links     map[string]string // docker-archive links layers that are the same
+	size      int64             // of all documents, in bytes
 
-	size int64           // of all documents, in bytes
-	made []digest.Digest // layers that were taken in
+	// A layer is synced while the next one is read. Until commits is done
+	// the fields below are shared.
+	commits errgroup.Group
+	mu      sync.Mutex
+	layers  map[string]archivedLayer
+	made    []digest.Digest // layers that were taken in
 }
 
 // archivedLayer is a member that holds a layer, or seemed to.
@@ -64,9 +71,15 @@ func (i *Images) readArchive(ctx context.Context, l *store.Lease, r io.Reader, t
 		layers:    make(map[string]archivedLayer),
 		links:     make(map[string]string),
 	}
+	a.commits.SetLimit(4)
+	err := a.read(ctx, r)
+	return a, cmp.Or(err, a.commits.Wait())
+}
+
+func (a *archive) read(ctx context.Context, r io.Reader) error {
 	plain, _, err := layer.Decompress(cancelable{ctx, r})
 	if err != nil {
-		return a, err
+		return err
 	}
 	defer plain.Close()
 	members := tar.NewReader(plain)
@@ -74,16 +87,16 @@ func (i *Images) readArchive(ctx context.Context, l *store.Lease, r io.Reader, t
 		h, err := members.Next()
 		switch {
 		case errors.Is(err, io.EOF) && a.members > 0:
-			return a, nil
+			return nil
 		case errors.Is(err, io.EOF), a.members == 0 && (errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF)):
-			return a, malformed("not an image archive")
+			return malformed("not an image archive")
 		case errors.Is(err, tar.ErrHeader):
-			return a, malformed("damaged archive: %s", err)
+			return malformed("damaged archive: %s", err)
 		case err != nil:
-			return a, fmt.Errorf("read archive: %w", cut(err))
+			return fmt.Errorf("read archive: %w", cut(err))
 		}
 		if err := a.member(ctx, h, members); err != nil {
-			return a, fmt.Errorf("archive member %.200q: %w", h.Name, cut(err))
+			return fmt.Errorf("archive member %.200q: %w", h.Name, cut(err))
 		}
 	}
 }
@@ -157,6 +170,8 @@ func (a *archive) link(name string, h *tar.Header) error {
 }
 
 func (a *archive) knows(name string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	_, isDocument := a.documents[name]
 	_, isLayer := a.layers[name]
 	_, isLink := a.links[name]
@@ -167,21 +182,21 @@ func (a *archive) knows(name string) bool {
 // if it is small. What is neither is remembered by its digest only.
 func (a *archive) file(ctx context.Context, name string, size int64, r io.Reader) error {
 	raw := &hashed{r: r, hash: sha256.New()}
-	in := bufio.NewReaderSize(raw, 64<<10)
-	head, err := in.Peek(int(min(size, 512)))
+	content := bufio.NewReaderSize(raw, 64<<10)
+	head, err := content.Peek(int(min(size, 512)))
 	if err != nil {
 		return err
 	}
-	var l archivedLayer
+	var in *store.LayerIngest
+	var bad error
 	switch {
 	case looksLikeLayer(head):
 		raw.off = isTarHeader(head) // then the DiffID is its digest, too
-		l.diffID, l.err = a.layer(ctx, in)
-		if l.err != nil && !errdefs.IsInvalidArgument(l.err) && !errors.Is(l.err, io.ErrUnexpectedEOF) {
-			return l.err
+		if in, bad = a.layer(ctx, content); bad != nil && !errdefs.IsInvalidArgument(bad) && !errors.Is(bad, io.ErrUnexpectedEOF) {
+			return bad
 		}
 	case size <= maxDocument:
-		data, err := io.ReadAll(in)
+		data, err := io.ReadAll(content)
 		if err != nil {
 			return err
 		}
@@ -191,32 +206,75 @@ func (a *archive) file(ctx context.Context, name string, size int64, r io.Reader
 		a.documents[name] = data
 		return blobName(name, digest.FromBytes(data))
 	default:
-		l.err = malformed("not a layer")
+		bad = malformed("not a layer")
 	}
-	if _, err := io.Copy(io.Discard, in); err != nil {
+	if _, err := io.Copy(io.Discard, content); err != nil {
 		return err
 	}
-	l.blob, l.size = l.diffID, size
+	l := archivedLayer{size: size, err: bad}
 	if !raw.off {
 		l.blob = raw.digest()
+		if err := blobName(name, l.blob); err != nil {
+			return err
+		}
 	}
-	a.layers[name] = l
-	if l.diffID != "" {
-		a.tell.Emit(progress.Event{ID: short(l.diffID), Action: "Loading layer", Current: size, Total: size})
+	a.settle(name, l)
+	if in != nil {
+		a.commits.Go(func() error { return a.commit(ctx, in, name, l) })
 	}
-	if l.blob == "" { // no tar after all: an error if somebody wants it
-		return nil
-	}
-	return blobName(name, l.blob)
+	return nil
 }
 
-// layer takes in a layer of unknown digest.
-func (a *archive) layer(ctx context.Context, r io.Reader) (digest.Digest, error) {
-	diffID, err := a.images.importLayer(ctx, a.lease, r)
-	if err == nil {
-		a.made = append(a.made, diffID)
+// layer writes a layer of unknown digest to the store. What comes back is to
+// be committed.
+func (a *archive) layer(ctx context.Context, r io.Reader) (*store.LayerIngest, error) {
+	tar, _, err := layer.Decompress(cancelable{ctx, r})
+	if err != nil {
+		return nil, err
 	}
-	return diffID, err
+	defer tar.Close()
+	in, err := a.images.Store.IngestLayer(a.lease)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(in, tar); err != nil {
+		return nil, errors.Join(err, in.Close())
+	}
+	return in, nil
+}
+
+// commit makes a layer visible and settles what the member is. A layer that
+// can't be one is an error only if somebody wants it.
+func (a *archive) commit(ctx context.Context, in *store.LayerIngest, name string, l archivedLayer) error {
+	diffID, _, err := in.Commit(ctx, "")
+	cerr := in.Close()
+	switch {
+	case errdefs.IsInvalidArgument(err):
+		l.err = err
+	case err != nil || cerr != nil:
+		return fmt.Errorf("archive member %.200q: %w", name, cmp.Or(err, cerr))
+	default:
+		l.diffID = diffID
+		if l.blob == "" {
+			l.blob = diffID
+			if err := blobName(name, l.blob); err != nil {
+				return fmt.Errorf("archive member %.200q: %w", name, err)
+			}
+		}
+		a.tell.Emit(progress.Event{ID: short(diffID), Action: "Loading layer", Current: l.size, Total: l.size})
+	}
+	a.settle(name, l)
+	return nil
+}
+
+// settle notes what is known of a member.
+func (a *archive) settle(name string, l archivedLayer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.layers[name] = l
+	if l.diffID != "" {
+		a.made = append(a.made, l.diffID)
+	}
 }
 
 // blobName says whether a member of an OCI layout is what its name says.

@@ -14,6 +14,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/shaleproject/shale/internal/progress"
 )
@@ -59,33 +60,48 @@ func (i *Images) Load(ctx context.Context, r io.Reader, o LoadOptions) ([]Loaded
 		err = errors.Join(err, i.drop(context.WithoutCancel(ctx), a.made))
 		return nil, fmt.Errorf("load: %w", err)
 	}
-	var out []Loaded
-	for _, img := range list {
-		if len(img.names) == 0 {
-			if err := i.nameless(ctx, img.target); err != nil {
-				return out, fmt.Errorf("load: %w", err)
-			}
-			out = append(out, Loaded{ID: img.id})
-		}
-		for _, name := range img.names {
-			if err := i.rename(ctx, name, img, o.Progress); err != nil {
-				return out, fmt.Errorf("load: %w", err)
-			}
-			out = append(out, Loaded{Name: reference.FamiliarString(name), ID: img.id})
-		}
+	out, err := i.nameLoaded(ctx, list, o.Progress)
+	if err != nil {
+		return out, fmt.Errorf("load: %w", err)
 	}
 	return out, nil
 }
 
-// rename points name at a loaded image and says so if it was another's.
-func (i *Images) rename(ctx context.Context, name reference.Named, img *archived, tell progress.Sink) error {
-	if old, err := i.Store.Resolve(name.String()); err == nil {
-		if was, err := i.open(old, nil); err == nil && was.ConfigDigest != img.id {
-			tell.Emit(progress.Event{Message: fmt.Sprintf("The image %s already exists, renaming the old one with ID %s to empty string",
-				reference.FamiliarString(name), was.ConfigDigest)})
+// nameLoaded points the names that an archive gives at its images, and says
+// so if one was another's.
+func (i *Images) nameLoaded(ctx context.Context, list []*archived, tell progress.Sink) ([]Loaded, error) {
+	var out []Loaded
+	var names []naming
+	seen := make(map[string]bool)
+	for _, img := range list {
+		if len(img.names) == 0 {
+			if err := i.nameless(ctx, img.target); err != nil {
+				return out, err
+			}
+			out = append(out, Loaded{ID: img.id})
+		}
+		for _, name := range img.names {
+			if seen[name.String()] {
+				return out, malformed("the archive calls two images %s", reference.FamiliarString(name))
+			}
+			seen[name.String()] = true
+			i.tellRenamed(name, img, tell)
+			names = append(names, naming{name.String(), img.target})
+			out = append(out, Loaded{Name: reference.FamiliarString(name), ID: img.id})
 		}
 	}
-	return i.name(ctx, name.String(), img.target)
+	return out, i.name(ctx, names...)
+}
+
+func (i *Images) tellRenamed(name reference.Named, img *archived, tell progress.Sink) {
+	old, err := i.Store.Resolve(name.String())
+	if err != nil {
+		return
+	}
+	if was, err := i.open(old, nil); err == nil && was.ConfigDigest != img.id {
+		tell.Emit(progress.Event{Message: fmt.Sprintf("The image %s already exists, renaming the old one with ID %s to empty string",
+			reference.FamiliarString(name), was.ConfigDigest)})
+	}
 }
 
 // archived is an image that an archive describes, checked.
@@ -115,19 +131,31 @@ func (a *archive) interpret(platform *ocispec.Platform) ([]*archived, error) {
 	return nil, malformed("the archive has neither manifest.json nor index.json; a file system becomes an image by import")
 }
 
-// store keeps the documents of the images.
+// store keeps the documents of the images, many at once: they share syncs.
 func (a *archive) store(ctx context.Context, list []*archived) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(syncs)
+	seen := make(map[digest.Digest]bool)
 	for _, img := range list {
 		for _, data := range img.documents {
-			if _, err := a.images.Store.Put(ctx, a.lease, data); err != nil {
-				return err
+			if d := digest.FromBytes(data); seen[d] {
+				continue
+			} else {
+				seen[d] = true
 			}
+			group.Go(func() error {
+				_, err := a.images.Store.Put(ctx, a.lease, data)
+				return err
+			})
 		}
 		for _, l := range img.layers {
-			a.images.remember(l.desc.Digest, note{DiffID: l.diffID, MediaType: l.desc.MediaType, Size: l.desc.Size})
+			group.Go(func() error {
+				a.images.remember(l.desc.Digest, note{DiffID: l.diffID, MediaType: l.desc.MediaType, Size: l.desc.Size})
+				return nil
+			})
 		}
 	}
-	return nil
+	return group.Wait()
 }
 
 // dockerArchive reads manifest.json (moby, image/spec/v1.2.md).
@@ -138,8 +166,9 @@ func (a *archive) dockerArchive(platform *ocispec.Platform) ([]*archived, error)
 		return nil, malformed("manifest.json: %s", err)
 	}
 	var list []*archived
+	layout := a.layoutManifests()
 	for _, item := range items {
-		img, err := a.dockerImage(item)
+		img, err := a.dockerImage(item, layout)
 		if err != nil {
 			return nil, err
 		}
@@ -156,7 +185,7 @@ func (a *archive) dockerArchive(platform *ocispec.Platform) ([]*archived, error)
 	return list, nil
 }
 
-func (a *archive) dockerImage(item archiveItem) (*archived, error) {
+func (a *archive) dockerImage(item archiveItem, layout map[digest.Digest]*archived) (*archived, error) {
 	raw, ok := a.document(item.Config)
 	if !ok {
 		return nil, malformed("the archive has no config %.200q", item.Config)
@@ -186,9 +215,9 @@ func (a *archive) dockerImage(item archiveItem) (*archived, error) {
 		}
 		img.names = append(img.names, reference.TagNameOnly(named))
 	}
-	if from := a.layoutManifest(desc.Digest); from != nil {
-		from.names = img.names
-		return from, nil
+	if from := layout[desc.Digest]; from != nil {
+		img.target, img.documents, img.layers = from.target, from.documents, from.layers
+		return img, nil
 	}
 	target, manifest, err := a.images.manifestOf(raw, config.RootFS.DiffIDs)
 	img.target, img.documents = target, [][]byte{raw, manifest}
@@ -217,23 +246,24 @@ func (a *archive) wants(img *archived, platform ocispec.Platform) error {
 	return nil
 }
 
-// layoutManifest looks for a manifest of the config id in the layout, so that
-// its digest survives. Nil if there is none that can be used.
-func (a *archive) layoutManifest(id digest.Digest) *archived {
+// layoutManifests reads the layout that comes with a docker-archive, so that
+// the digests of manifests survive. What can't be used of it is left out.
+func (a *archive) layoutManifests() map[digest.Digest]*archived {
+	byConfig := make(map[digest.Digest]*archived)
 	data, ok := a.document(ocispec.ImageIndexFile)
 	if !ok {
-		return nil
+		return byConfig
 	}
 	var index ocispec.Index
 	if json.Unmarshal(data, &index) != nil {
-		return nil
+		return byConfig
 	}
 	for _, m := range index.Manifests {
-		if img, err := a.layoutImage(m, nil, 0); err == nil && img.id == id {
-			return img
+		if img, err := a.layoutImage(m, nil, 0); err == nil && byConfig[img.id] == nil {
+			byConfig[img.id] = img
 		}
 	}
-	return nil
+	return byConfig
 }
 
 // layout reads an OCI layout (image-spec, image-layout.md).

@@ -312,3 +312,21 @@ func TestImportRefusesWhatIsNoFileSystem(t *testing.T) {
 		}
 	}
 }
+
+func FuzzLoad(f *testing.F) {
+	config := configOf(base)
+	f.Add(archiveOf(member{name: "c", data: config}, member{name: "l.tar", data: base},
+		member{name: "manifest.json", data: jsonOf([]archiveItem{{Config: "c", Layers: []string{"l.tar"}}})}))
+	f.Add([]byte{0x1f, 0x8b})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		w := newWorld(t)
+		loaded, err := w.Load(t.Context(), bytes.NewReader(data), LoadOptions{})
+		if (err == nil) != (len(loaded) > 0) {
+			t.Errorf("loaded %v, error %v", loaded, err)
+		}
+		if err != nil && len(w.refs()) > 0 {
+			t.Errorf("after %v there is %q", err, w.refs())
+		}
+		w.whole()
+	})
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"cuelabs.dev/go/oci/ociregistry"
 	"github.com/containerd/errdefs"
@@ -227,18 +226,16 @@ func (p *pulling) finish(ctx context.Context, named reference.Named, desc ocispe
 	if err != nil {
 		return err
 	}
-	names := []string{byDigest.String()}
-	if named.String() != byDigest.String() {
-		names = append(names, named.String())
-	}
 	old, err := i.Store.Resolve(named.String())
 	if err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
-	for _, name := range slices.Backward(names) {
-		if err := i.name(ctx, name, desc); err != nil {
-			return err
-		}
+	names := []naming{{byDigest.String(), desc}}
+	if named.String() != byDigest.String() {
+		names = append(names, naming{named.String(), desc})
+	}
+	if err := i.name(ctx, names...); err != nil {
+		return err
 	}
 	status := "Downloaded newer image for "
 	if old.Digest == desc.Digest {

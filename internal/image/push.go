@@ -169,7 +169,7 @@ func (p *pushing) record(ctx context.Context, named reference.Named, doc documen
 	if err != nil {
 		return err
 	}
-	return p.images.name(ctx, byDigest.String(), doc.desc)
+	return p.images.name(ctx, naming{byDigest.String(), doc.desc})
 }
 
 // send makes the registry have all that target refers to, and returns the

@@ -3,11 +3,14 @@ package image
 import (
 	"context"
 	"fmt"
-
-	"github.com/distribution/reference"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"slices"
 
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shaleproject/shale/internal/store"
 )
 
 // Tag gives the image src, a name or an id, the further name dst. An image
@@ -34,49 +37,72 @@ func (i *Images) Tag(ctx context.Context, src, dst string) error {
 	if err := lease.Hold(ref.desc.Digest); err != nil {
 		return fmt.Errorf("tag %s: %w", src, err)
 	}
-	return i.name(ctx, named.String(), ref.desc)
+	return i.name(ctx, naming{named.String(), ref.desc})
 }
 
-// name points name at desc. The image that it pointed at before gets a ref
-// without a name if that was its last.
-func (i *Images) name(ctx context.Context, name string, desc ocispec.Descriptor) error {
-	old, err := i.Store.Resolve(name)
-	if err != nil && !errdefs.IsNotFound(err) {
-		return err
-	}
-	if err == nil && old.Digest == desc.Digest && old.MediaType == desc.MediaType {
+// naming is a name and what it is to point at.
+type naming struct {
+	name string
+	desc ocispec.Descriptor
+}
+
+// name points names at images. An image that one of them pointed at before gets
+// a ref without a name if it has no other.
+//
+// Names move under a lock: of two processes that move the same name the second
+// one must see where the first one moved it, or the image in between would be
+// lost.
+func (i *Images) name(ctx context.Context, list ...naming) error {
+	list = slices.DeleteFunc(list, func(n naming) bool {
+		old, err := i.Store.Resolve(n.name)
+		return err == nil && old.Digest == n.desc.Digest && old.MediaType == n.desc.MediaType
+	})
+	if len(list) == 0 {
 		return nil
 	}
-	if err := i.move(ctx, name, desc); err != nil {
-		return err
-	}
-	return i.dropDangling(desc)
-}
-
-// move points a name that may be another image's at desc. Of two processes that
-// move the same name the second one must see where the first one moved it, or
-// the image in between would be lost.
-func (i *Images) move(ctx context.Context, name string, desc ocispec.Descriptor) error {
 	lock, err := i.lock(ctx, namesLock)
 	if err != nil {
 		return err
 	}
 	defer lock.Remove()
-	old, err := i.Store.Resolve(name)
-	if err == nil {
-		err = i.keepOld(ctx, name, old, desc)
+	moving := make(map[string]bool, len(list))
+	for _, n := range list {
+		moving[n.name] = true
 	}
-	if err != nil && !errdefs.IsNotFound(err) {
-		return fmt.Errorf("keep the image that was %s: %w", Familiar(name), err)
+	for _, n := range list {
+		if err := i.keepOld(ctx, n, moving); err != nil {
+			return fmt.Errorf("keep the image that was %s: %w", Familiar(n.name), err)
+		}
 	}
-	return i.Store.SetRef(name, desc)
+	// A ref is synced when it is set; many at once share their syncs.
+	group, _ := errgroup.WithContext(ctx)
+	group.SetLimit(syncs)
+	for _, n := range list {
+		group.Go(func() error {
+			if err := i.Store.SetRef(n.name, n.desc); err != nil {
+				return err
+			}
+			return i.dropDangling(n.desc)
+		})
+	}
+	return group.Wait()
 }
 
-// keepOld gives the image that name pointed at a ref without a name, unless
-// it has another name or is the same image.
-func (i *Images) keepOld(ctx context.Context, name string, old, desc ocispec.Descriptor) error {
-	other, err := i.otherName(ctx, name, old)
-	if err != nil || other || i.sameImage(old, desc) {
+// syncs is how many small files are made durable at once.
+const syncs = 8
+
+// keepOld gives the image that a name points at a ref without a name, unless
+// it has a name that is not moving or is the same image.
+func (i *Images) keepOld(ctx context.Context, n naming, moving map[string]bool) error {
+	old, err := i.Store.Resolve(n.name)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	other, err := i.hasName(ctx, old, moving)
+	if err != nil || other || i.sameImage(old, n.desc) {
 		return err
 	}
 	err = i.Store.SetRef(dangling+old.Digest.String(), old)
@@ -86,18 +112,15 @@ func (i *Images) keepOld(ctx context.Context, name string, old, desc ocispec.Des
 	return err
 }
 
-// otherName says whether a ref other than name points at desc.
-func (i *Images) otherName(ctx context.Context, name string, desc ocispec.Descriptor) (bool, error) {
+// hasName says whether a ref that is not in except points at desc.
+func (i *Images) hasName(ctx context.Context, desc ocispec.Descriptor, except map[string]bool) (bool, error) {
 	refs, err := i.Store.Refs(ctx)
 	if err != nil {
 		return false, err
 	}
-	for _, r := range refs {
-		if r.Name != name && r.Descriptor.Digest == desc.Digest {
-			return true, nil
-		}
-	}
-	return false, nil
+	return slices.ContainsFunc(refs, func(r store.Ref) bool {
+		return !except[r.Name] && r.Descriptor.Digest == desc.Digest
+	}), nil
 }
 
 // sameImage says whether two descriptors lead to the same config: then the

@@ -17,13 +17,13 @@ import (
 // points names at it. Without names the image is dangling. An image that
 // loses its last name to the new one becomes dangling, too.
 func (i *Images) Write(ctx context.Context, l *store.Lease, config []byte, layers []digest.Digest, names []string) (*Image, error) {
-	refs := make([]string, 0, len(names))
+	refs := make([]naming, 0, len(names))
 	for _, name := range names {
 		named, err := ParseName(name)
 		if err != nil {
 			return nil, err
 		}
-		refs = append(refs, named.String())
+		refs = append(refs, naming{name: named.String()})
 	}
 	desc, err := i.writeManifest(ctx, l, config, layers)
 	if err != nil {
@@ -36,11 +36,12 @@ func (i *Images) Write(ctx context.Context, l *store.Lease, config []byte, layer
 	if len(refs) == 0 {
 		return img, i.nameless(ctx, desc)
 	}
-	img.Name = refs[0]
-	for _, ref := range refs {
-		if err := i.name(ctx, ref, desc); err != nil {
-			return nil, fmt.Errorf("name image %s: %w", Familiar(ref), err)
-		}
+	for n := range refs {
+		refs[n].desc = desc
+	}
+	img.Name = refs[0].name
+	if err := i.name(ctx, refs...); err != nil {
+		return nil, fmt.Errorf("name image %s: %w", Familiar(img.Name), err)
 	}
 	return img, nil
 }
@@ -48,7 +49,7 @@ func (i *Images) Write(ctx context.Context, l *store.Lease, config []byte, layer
 // nameless gives desc a ref without a name unless something points at it.
 func (i *Images) nameless(ctx context.Context, desc ocispec.Descriptor) error {
 	ref := dangling + desc.Digest.String()
-	if other, err := i.otherName(ctx, ref, desc); err != nil || other {
+	if other, err := i.hasName(ctx, desc, map[string]bool{ref: true}); err != nil || other {
 		return err
 	}
 	return i.Store.SetRef(ref, desc)
