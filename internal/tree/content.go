@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -110,11 +111,15 @@ func (e *digestEntry) cached(cache StatCache) bool {
 		return false
 	}
 	d, ok := cache.Get(f.key())
-	if !ok || d.Validate() != nil || d.Algorithm() != digest.SHA256 {
+	if !ok {
 		return false
 	}
-	n, err := hex.Decode(e.content[:], []byte(d.Encoded()))
-	return err == nil && n == len(e.content)
+	sum, ok := strings.CutPrefix(string(d), "sha256:") // Validate would take a quarter of the time of all of this
+	if !ok || len(sum) != hex.EncodedLen(len(e.content)) {
+		return false
+	}
+	_, err := hex.Decode(e.content[:], []byte(sum))
+	return err == nil
 }
 
 // reader reads the contents of files, one after the other.

@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"strings"
 	"testing"
+
+	"github.com/containerd/errdefs"
 )
 
 // list says what fsys holds, one line a file: what a test compares.
@@ -175,5 +177,43 @@ func TestCopyPutsThingsWhereBuildKitDoes(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
 		})
+	}
+}
+
+func TestCopyNeedsTheRequiredPaths(t *testing.T) {
+	src := build(t, "a/b", "a/c")
+	o := dockerfile
+	o.Include, o.Required = []string{"a/b"}, []string{"/a/b"}
+	c := Edit(nil)
+	must(t, c.Copy(t.Context(), src, "/", "/x/", o))
+	if got := names(t, c.FS()); got != "x/ x/a/ x/a/b" {
+		t.Errorf("got %s", got)
+	}
+	o.Include, o.Required = []string{"a/d"}, []string{"/a/d"}
+	err := Edit(nil).Copy(t.Context(), src, "/", "/x/", o)
+	if !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), `"/a/d": not found`) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestNewFilesInASetgidDirectoryGetItsGroup(t *testing.T) {
+	base := Edit(nil)
+	must(t, base.Mkdir("d", MakeOptions{Mode: 0o755, Owner: &Owner{5, 6}}))
+	base.root.kids["d"].mode |= fs.ModeSetgid
+	c := Edit(base.FS())
+	must(t, c.Mkdir("d/x/y", MakeOptions{Mode: 0o755, Parents: true}))
+	must(t, c.Mkfile("d/f", nil, MakeOptions{Mode: 0o644}))
+	must(t, c.Mkdir("d/own", MakeOptions{Mode: 0o755, Owner: &Owner{7, 8}}))
+	must(t, c.Copy(t.Context(), build(t, "a"), "a", "/d/new/a", dockerfile))
+	want := `dgrwxr-xr-x 5:6 d
+-rw-r--r-- 0:6 d/f ""
+dgrwxr-xr-x 0:6 d/new
+-rw-r--r-- 0:0 d/new/a "a"
+dgrwxr-xr-x 7:8 d/own
+dgrwxr-xr-x 0:6 d/x
+dgrwxr-xr-x 0:6 d/x/y
+`
+	if got := list(t, c.FS()); got != want {
+		t.Errorf("got\n%s", got)
 	}
 }

@@ -157,12 +157,18 @@ func randomTree(t testing.TB, r *rand.Rand, dir string, depth int) {
 		default:
 			continue
 		}
-		must(t, os.Lchown(p, r.IntN(3), r.IntN(3)))
+		if uid, gid := r.IntN(3), r.IntN(3); os.Getuid() == 0 {
+			must(t, os.Lchown(p, uid, gid))
+		}
 		info, err := os.Lstat(p)
 		must(t, err)
 		if info.Mode().Type() != fs.ModeSymlink {
 			modes := []uint32{0o755, 0o644, 0o700, 0o600, 0o4755, 0o1777, 0o2775}
-			must(t, syscall.Chmod(p, modes[r.IntN(len(modes))]))
+			mode := modes[r.IntN(len(modes))]
+			if os.Getuid() != 0 {
+				mode |= 0o700 // or nobody could read it
+			}
+			must(t, syscall.Chmod(p, mode))
 			if r.IntN(4) == 0 && info.Mode().Type() != fs.ModeNamedPipe {
 				must(t, syscall.Setxattr(p, "user.x"+strconv.Itoa(r.IntN(2)), []byte{byte(r.IntN(5))}, 0))
 			}
