@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,6 +63,7 @@ func runTests(m *testing.M) int {
 //	hostile-registry        serves what goes wrong; its address is $HOSTILE, see [hostileRegistry]
 //	exitcode N ARG...       runs shale and wants that exit code
 //	logged NAME TEXT        waits until a container's log has TEXT
+//	answers URL TEXT        waits until URL answers, and wants TEXT in it
 //
 // and the conditions [root], [erofs] and [userns].
 func TestScripts(t *testing.T) {
@@ -75,6 +78,7 @@ func TestScripts(t *testing.T) {
 			"free-port": freePort,
 			"exitcode":  exitCode,
 			"logged":    logged,
+			"answers":   answers,
 			"shale":     shale,
 			"fails":     fails,
 			"whole":     whole,
@@ -330,4 +334,28 @@ func logged(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("%s ended and did not log %q", args[0], args[1])
+}
+
+// answers waits until the URL args[0] answers and wants args[1] in what it
+// says: a server that has just been started may not listen yet.
+func answers(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: answers URL TEXT")
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		response, err := http.Get(args[0])
+		if err != nil {
+			if time.Now().After(deadline) {
+				ts.Fatalf("%v", err)
+			}
+			continue
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		ts.Check(err)
+		if !strings.Contains(string(body), args[1]) {
+			ts.Fatalf("%s answers %s, %q", args[0], response.Status, body)
+		}
+		return
+	}
 }
