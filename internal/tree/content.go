@@ -37,8 +37,7 @@ const inFlight = 256
 
 // runDigest hashes the entries that walk sends, in their order, while workers
 // read the contents.
-func runDigest(ctx context.Context, cache StatCache, each func(string, digest.Digest), walk func(context.Context, chan<- *digestEntry) error) (digest.Digest, error) {
-	workers := max(2, runtime.GOMAXPROCS(0))
+func runDigest(ctx context.Context, o DigestOptions, walk func(context.Context, chan<- *digestEntry) error) (digest.Digest, error) {
 	walked := make(chan *digestEntry, inFlight)
 	ordered := make(chan *digestEntry, inFlight)
 	unread := make(chan *digestEntry, inFlight)
@@ -53,7 +52,7 @@ func runDigest(ctx context.Context, cache StatCache, each func(string, digest.Di
 		defer close(ordered)
 		defer close(unread)
 		for e := range walked {
-			if e.from != nil && !e.cached(cache) {
+			if e.from != nil && !e.cached(o.Cache) {
 				e.done = make(chan struct{})
 				unread <- e
 			}
@@ -61,15 +60,9 @@ func runDigest(ctx context.Context, cache StatCache, each func(string, digest.Di
 		}
 		return nil
 	})
-	for range workers {
+	for range max(2, runtime.GOMAXPROCS(0)) {
 		g.Go(func() error {
-			r := reader{cache: cache, buf: make([]byte, 64<<10)}
-			for e := range unread {
-				if e.err = running.Err(); e.err == nil {
-					e.err = r.read(e)
-				}
-				close(e.done)
-			}
+			readAll(running, o.Cache, unread)
 			return nil
 		})
 	}
@@ -77,18 +70,9 @@ func runDigest(ctx context.Context, cache StatCache, each func(string, digest.Di
 	sum.Write([]byte(digestVersion))
 	var failed error
 	g.Go(func() error {
-		for e := range ordered { // to the end, or the others would wait
-			if e.done != nil {
-				<-e.done
-			}
-			switch {
-			case failed != nil:
-			case e.err != nil:
-				failed = e.err
-				stop()
-			default:
-				sum.entry(e)
-				sum.tell(e, each)
+		if failed = sum.all(ordered, o.Each); failed != nil {
+			stop()
+			for range ordered { // or the others would wait
 			}
 		}
 		return nil
@@ -102,6 +86,34 @@ func runDigest(ctx context.Context, cache StatCache, each func(string, digest.Di
 		return "", err
 	}
 	return digest.NewDigest(digest.SHA256, sum), nil
+}
+
+// all adds the entries, each as soon as its content is known.
+func (w *encoder) all(entries <-chan *digestEntry, each func(string, digest.Digest)) error {
+	for e := range entries {
+		if e.done != nil {
+			<-e.done
+		}
+		if e.err != nil {
+			return e.err
+		}
+		w.entry(e)
+		if each != nil {
+			each(strings.TrimPrefix(e.rel, "/"), digest.FromBytes(w.buf))
+		}
+	}
+	return nil
+}
+
+// readAll finds out the contents of entries.
+func readAll(ctx context.Context, cache StatCache, entries <-chan *digestEntry) {
+	r := reader{cache: cache, buf: make([]byte, 64<<10)}
+	for e := range entries {
+		if e.err = ctx.Err(); e.err == nil {
+			e.err = r.read(e)
+		}
+		close(e.done)
+	}
 }
 
 // cached takes the content from the cache, if it is there.

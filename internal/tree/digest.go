@@ -61,7 +61,7 @@ func Digest(ctx context.Context, fsys FS, name string, o DigestOptions) (digest.
 			return "", fmt.Errorf("digest %s: %w", absolute(relative(name)), classed(err))
 		}
 	}
-	sum, err := runDigest(ctx, o.Cache, o.Each, func(ctx context.Context, out chan<- *digestEntry) error {
+	sum, err := runDigest(ctx, o, func(ctx context.Context, out chan<- *digestEntry) error {
 		d.ctx, d.out = ctx.Done(), out
 		if lost { // the directory of the pattern: a copy fails, instead of finding nothing
 			return d.send(&digestEntry{rel: "\x00"})
@@ -256,13 +256,6 @@ func (w *encoder) entry(e *digestEntry) {
 		}
 	}
 	w.Write(w.buf)
-}
-
-// tell calls each with the entry that was just added.
-func (w *encoder) tell(e *digestEntry, each func(string, digest.Digest)) {
-	if each != nil {
-		each(strings.TrimPrefix(e.rel, "/"), digest.FromBytes(w.buf))
-	}
 }
 
 func (w *encoder) xattrs(xattrs map[string][]byte) {
