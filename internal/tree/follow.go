@@ -1,14 +1,11 @@
 package tree
 
 import (
-	"errors"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
 	"strings"
-	"syscall"
-
-	"io/fs"
 )
 
 // followLinks returns, for paths that may end in wildcards, the paths of all
@@ -102,10 +99,6 @@ func (f follower) targets(name string, wildcard bool) ([]string, error) {
 		target = path.Join("/", dir, target)
 	}
 	return []string{target}, nil
-}
-
-func gone(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
 // withoutNested drops paths that follow a directory that they lie in. If one is

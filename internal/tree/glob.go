@@ -1,16 +1,9 @@
 package tree
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
 	"path"
 	"strings"
-	"syscall"
 )
-
-// isNotExist reports whether err says that there is no such file.
-func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 // hasMeta reports whether a name is a pattern of [path.Match].
 func hasMeta(name string) bool {
@@ -79,21 +72,4 @@ func glob(fsys FS, found []string, dir string, parts []string) ([]string, error)
 		}
 	}
 	return found, nil
-}
-
-// lstatExisting is Lstat at the end of the symbolic links of name. Nothing
-// there is nil.
-func lstatExisting(fsys FS, name string) (string, fs.FileInfo, error) {
-	real, err := Resolve(fsys, name)
-	if err != nil {
-		return "", nil, err
-	}
-	info, err := fsys.Lstat(real)
-	if isNotExist(err) || errors.Is(err, syscall.ENOTDIR) {
-		return real, nil, nil
-	}
-	if err != nil {
-		return "", nil, fmt.Errorf("look at %s: %w", absolute(real), err)
-	}
-	return real, info, nil
 }

@@ -80,11 +80,6 @@ func Resolve(fsys FS, name string) (string, error) {
 	return resolve(fsys.Lstat, fsys.ReadLink, ".", name, true)
 }
 
-// resolveParent is Resolve that leaves the last name alone.
-func resolveParent(fsys FS, name string) (string, error) {
-	return resolve(fsys.Lstat, fsys.ReadLink, ".", name, false)
-}
-
 // resolve walks name below root one component at a time.
 func resolve(lstat func(string) (fs.FileInfo, error), readlink func(string) (string, error), root, name string, last bool) (string, error) {
 	cur, rest, links := root, relative(name), 0
@@ -145,3 +140,8 @@ func hasName(rest string) bool {
 func notExist(op, p string) error {
 	return &fs.PathError{Op: op, Path: p, Err: fs.ErrNotExist}
 }
+
+func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+// gone reports whether err says that nothing can be at a path.
+func gone(err error) bool { return isNotExist(err) || errors.Is(err, syscall.ENOTDIR) }
