@@ -60,6 +60,8 @@ func runTests(m *testing.M) int {
 //	free-port VAR           puts a port that nobody listens on into VAR
 //	fails CODE ARG...       runs shale, which has to end with that code and one line of error
 //	whole                   checks that the store is whole and that gc leaves nothing behind
+//	small-disk DIR SIZE     mounts a tmpfs of that size (as mount(8) takes it) at DIR
+//	archive FILE MEMBER...  writes a tar, see [writeArchive]; cut and spoil do harm to a file
 //	hostile-registry        serves what goes wrong; its address is $HOSTILE, see [hostileRegistry]
 //	exitcode N ARG...       runs shale and wants that exit code
 //	logged NAME TEXT        waits until a container's log has TEXT
@@ -84,6 +86,10 @@ func TestScripts(t *testing.T) {
 			"whole":     whole,
 
 			"hostile-registry": hostileRegistry,
+			"small-disk":       smallDisk,
+			"archive":          writeArchive,
+			"cut":              cutFile,
+			"spoil":            spoil,
 		},
 	})
 }

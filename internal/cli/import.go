@@ -42,6 +42,9 @@ func importCommand(e *engine.Engine) *cobra.Command {
 				return err
 			}
 			defer in.Close()
+			if o.Source = args[0]; o.Source == "-" {
+				o.Source = ""
+			}
 			id, err := images.Import(cmd.Context(), in, o)
 			if err != nil {
 				return err

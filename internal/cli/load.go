@@ -37,7 +37,7 @@ func loadCommand(e *engine.Engine) *cobra.Command {
 					return err
 				}
 				defer file.Close()
-				in = file
+				in, o.Source = file, input
 			} else if file, ok := in.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 				return errors.New("requested load from stdin, but stdin is a terminal: use -i FILE")
 			}

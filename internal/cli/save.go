@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -61,6 +62,10 @@ func toFile(out io.Writer, path string, f func(io.Writer) error) error {
 	}
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".")
 	if err != nil {
+		var perr *fs.PathError
+		if errors.As(err, &perr) {
+			perr.Path = path // as the user knows it
+		}
 		return err
 	}
 	defer os.Remove(file.Name())

@@ -3,6 +3,7 @@ package container
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -93,6 +94,12 @@ func (s *logStream) flush(out *bytes.Buffer) error {
 	}
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
-	_, err := s.log.file.Write(out.Bytes())
+	n, err := s.log.file.Write(out.Bytes())
+	if err != nil && n > 0 {
+		// Half a line would spoil the next.
+		if info, serr := s.log.file.Stat(); serr == nil {
+			err = errors.Join(err, s.log.file.Truncate(info.Size()-int64(n)))
+		}
+	}
 	return err
 }

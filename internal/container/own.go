@@ -314,7 +314,8 @@ func (o *owner) disconnect() error {
 	return err
 }
 
-// tee writes to a log and to a person, who may leave.
+// tee writes to a log and to a person, who may leave. A log that can't take
+// any more (the disk is full) loses lines; the person does not.
 type tee struct {
 	log    io.WriteCloser
 	person io.Writer
@@ -322,9 +323,7 @@ type tee struct {
 }
 
 func (t *tee) Write(p []byte) (int, error) {
-	if _, err := t.log.Write(p); err != nil {
-		return 0, err
-	}
+	_, _ = t.log.Write(p)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.person != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -19,11 +20,20 @@ type ImportOptions struct {
 	Changes  []string // Dockerfile instructions for the config
 	Message  string   // the comment in the history
 	Platform *ocispec.Platform
+	Source   string // where the tar comes from, for errors
 }
 
 // Import makes an image of one layer from a tar, which may be compressed, and
 // returns its id. The layer is the tar as it is.
 func (i *Images) Import(ctx context.Context, r io.Reader, o ImportOptions) (digest.Digest, error) {
+	id, err := i.importImage(ctx, r, o)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", strings.TrimSpace("import "+o.Source), err)
+	}
+	return id, nil
+}
+
+func (i *Images) importImage(ctx context.Context, r io.Reader, o ImportOptions) (digest.Digest, error) {
 	now := i.Now().UTC()
 	config := Config{Image: ocispec.Image{
 		Created:  &now,
@@ -32,12 +42,12 @@ func (i *Images) Import(ctx context.Context, r io.Reader, o ImportOptions) (dige
 		History:  []ocispec.History{{Created: &now, Comment: o.Message}},
 	}}
 	if err := Change(&config, o.Changes); err != nil {
-		return "", fmt.Errorf("import: %w", err)
+		return "", err
 	}
 	var names []string
 	if o.Name != "" {
 		if _, err := ParseName(o.Name); err != nil {
-			return "", fmt.Errorf("import: %w", err)
+			return "", err
 		}
 		names = []string{o.Name}
 	}
@@ -48,7 +58,7 @@ func (i *Images) Import(ctx context.Context, r io.Reader, o ImportOptions) (dige
 	defer lease.Close()
 	diffID, err := i.importLayer(ctx, lease, r)
 	if err != nil {
-		return "", fmt.Errorf("import: %w", err)
+		return "", err
 	}
 	config.RootFS.DiffIDs = []digest.Digest{diffID}
 	raw, err := json.Marshal(config)
@@ -57,7 +67,7 @@ func (i *Images) Import(ctx context.Context, r io.Reader, o ImportOptions) (dige
 	}
 	img, err := i.Write(ctx, lease, raw, config.RootFS.DiffIDs, names)
 	if err != nil {
-		return "", fmt.Errorf("import: %w", err)
+		return "", err
 	}
 	return img.ConfigDigest, nil
 }

@@ -24,6 +24,9 @@ type LoadOptions struct {
 	// Platform chooses one image of an index; nil takes what is there.
 	Platform *ocispec.Platform
 
+	// Source is where the archive comes from, for errors.
+	Source string
+
 	Progress progress.Sink
 }
 
@@ -41,6 +44,14 @@ type Loaded struct {
 // with the config that lists them. If anything is wrong no name moves and what
 // was taken in is dropped.
 func (i *Images) Load(ctx context.Context, r io.Reader, o LoadOptions) ([]Loaded, error) {
+	loaded, err := i.load(ctx, r, o)
+	if err != nil {
+		return loaded, fmt.Errorf("%s: %w", strings.TrimSpace("load "+o.Source), err)
+	}
+	return loaded, nil
+}
+
+func (i *Images) load(ctx context.Context, r io.Reader, o LoadOptions) ([]Loaded, error) {
 	lease, err := i.Store.Lease(ctx)
 	if err != nil {
 		return nil, err
@@ -58,13 +69,9 @@ func (i *Images) Load(ctx context.Context, r io.Reader, o LoadOptions) ([]Loaded
 		// The lease keeps what was taken in; without it, it can go.
 		err = errors.Join(err, lease.Close())
 		err = errors.Join(err, i.drop(context.WithoutCancel(ctx), a.made))
-		return nil, fmt.Errorf("load: %w", err)
+		return nil, err
 	}
-	out, err := i.nameLoaded(ctx, list, o.Progress)
-	if err != nil {
-		return out, fmt.Errorf("load: %w", err)
-	}
-	return out, nil
+	return i.nameLoaded(ctx, list, o.Progress)
 }
 
 // nameLoaded points the names that an archive gives at its images, and says
