@@ -19,6 +19,7 @@ import (
 type transfer struct {
 	out   *os.File
 	width int // of the terminal; 0: not a terminal
+	lines int // that fit on it
 
 	mu    sync.Mutex
 	ids   []string // of the lines on the screen, from the top
@@ -36,8 +37,8 @@ func newTransfer(out io.Writer) *transfer {
 	}
 	t.out = file
 	if term.IsTerminal(int(file.Fd())) {
-		if t.width, _, _ = term.GetSize(int(file.Fd())); t.width <= 0 {
-			t.width = 80
+		if t.width, t.lines, _ = term.GetSize(int(file.Fd())); t.width <= 0 || t.lines <= 0 {
+			t.width, t.lines = 80, 24
 		}
 	}
 	return t
@@ -92,6 +93,11 @@ func (t *transfer) change(e progress.Event) {
 	t.state[e.ID] = e
 	if !known || !t.onScreen(e.ID) {
 		t.draw(true)
+		if len(t.ids) >= t.lines-1 { // what has scrolled away can't be rewritten
+			t.width = 0
+			t.plain(e)
+			return
+		}
 		t.ids = append(t.ids, e.ID)
 		fmt.Fprintln(t.out, t.line(e))
 		return

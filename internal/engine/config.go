@@ -31,6 +31,10 @@ type Config struct {
 	// that is linked in.
 	Runtime string
 
+	// Platform (os/arch[/variant]) is the one that is meant where none is
+	// named. Empty means the machine's.
+	Platform string
+
 	// Waiting, if not nil, is told that a request to a registry went wrong
 	// and will be tried again after d.
 	Waiting func(host string, why error, d time.Duration)
@@ -55,13 +59,15 @@ type User struct {
 
 // FromEnvironment makes the configuration from variables, looked up with
 // getenv: SHALE_ROOT, SHALE_DRIVER, SHALE_RUNTIME, SHALE_INSECURE_REGISTRIES
-// (comma separated), DOCKER_CONFIG, XDG_DATA_HOME and HOME.
+// (comma separated), DOCKER_CONFIG, DOCKER_DEFAULT_PLATFORM, XDG_DATA_HOME and
+// HOME.
 func FromEnvironment(getenv func(string) string, user User) Config {
 	c := Config{
 		Root:         getenv("SHALE_ROOT"),
 		DockerConfig: getenv("DOCKER_CONFIG"),
 		Driver:       getenv("SHALE_DRIVER"),
 		Runtime:      getenv("SHALE_RUNTIME"),
+		Platform:     getenv("DOCKER_DEFAULT_PLATFORM"),
 		Rootless:     user.UID != 0 || user.Namespaced,
 		Namespaced:   user.Namespaced,
 	}

@@ -9,6 +9,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -118,10 +119,16 @@ func (e *Engine) Images() (*image.Images, error) {
 	if err != nil {
 		return nil, err
 	}
+	platform := platforms.DefaultSpec()
+	if p := e.Config.Platform; p != "" {
+		if platform, err = image.ParsePlatform(p); err != nil {
+			return nil, fmt.Errorf("DOCKER_DEFAULT_PLATFORM: %w", err)
+		}
+	}
 	e.images = &image.Images{
 		Store:      s,
 		Registries: func(host string) (ociregistry.Interface, error) { return e.Registries().Registry(host) },
-		Platform:   platforms.DefaultSpec(),
+		Platform:   platform,
 		Now:        time.Now,
 		Users: func(ctx context.Context) ([]image.User, error) {
 			containers, err := e.Containers()

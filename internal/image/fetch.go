@@ -82,7 +82,8 @@ func (p *pulling) layer(ctx context.Context, l ocispec.Descriptor, diffID digest
 	blob := newVerifier(r, l, func(n int64) {
 		p.o.Progress.Emit(progress.Event{ID: id, Action: "Downloading", Current: n, Total: l.Size})
 	})
-	if err := p.images.ingestLayer(ctx, p.lease, blob, diffID); err != nil {
+	done := func() { p.o.Progress.Emit(progress.Event{ID: id, Action: "Download complete"}) }
+	if err := p.images.ingestLayer(ctx, p.lease, blob, diffID, done); err != nil {
 		return err
 	}
 	p.images.remember(l.Digest, note{DiffID: diffID, MediaType: l.MediaType, Size: l.Size, Sources: []string{p.source}})
@@ -97,8 +98,8 @@ func (i *Images) lock(ctx context.Context, name string) (*sys.FileLock, error) {
 
 // ingestLayer takes in the layer that blob holds in some compression. Nothing
 // is visible unless blob is what its descriptor says and the layer in it has
-// the DiffID want.
-func (i *Images) ingestLayer(ctx context.Context, l *store.Lease, blob *verifier, want digest.Digest) error {
+// the DiffID want. done is called when all of blob is there.
+func (i *Images) ingestLayer(ctx context.Context, l *store.Lease, blob *verifier, want digest.Digest, done func()) error {
 	tar, _, err := layer.Decompress(blob)
 	if err != nil {
 		return blob.blame(err)
@@ -115,6 +116,7 @@ func (i *Images) ingestLayer(ctx context.Context, l *store.Lease, blob *verifier
 	if err := blob.finish(); err != nil {
 		return err
 	}
+	done()
 	_, _, err = in.Commit(ctx, want)
 	return err
 }

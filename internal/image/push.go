@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"runtime"
 
 	"cuelabs.dev/go/oci/ociregistry"
 	"github.com/containerd/errdefs"
@@ -96,6 +97,10 @@ type pushing struct {
 	source string // "host/repo", for the notes
 	o      PushOptions
 
+	// compressing has room for the layers that may be compressed at once.
+	// Each takes all cores and, where there are many, much memory.
+	compressing chan struct{}
+
 	// origins are the repositories that the image was pulled from or pushed
 	// to as it is. If there are none it was made here, or loaded.
 	origins []string
@@ -126,6 +131,7 @@ func (i *Images) push(ctx context.Context, named reference.NamedTagged, o PushOp
 		o.Compression = layer.Gzip
 	}
 	p := &pushing{images: i, lease: lease, dst: dst, host: host, repo: repo, source: named.Name(), o: o}
+	p.compressing = make(chan struct{}, max(1, min(6/runtime.GOMAXPROCS(0), defaultParallel)))
 	if p.origins, err = i.origins(ctx, target); err != nil {
 		return ocispec.Descriptor{}, err
 	}

@@ -215,6 +215,8 @@ func (p *pushing) temporary() (*os.File, error) {
 // compressTo writes the compressed form of a layer to w. The layer itself is
 // verified on the way: what the disk made of it must not reach others.
 func (p *pushing) compressTo(ctx context.Context, w io.Writer, id string, diffID digest.Digest, how layer.Compression) (ocispec.Descriptor, error) {
+	p.compressing <- struct{}{}
+	defer func() { <-p.compressing }()
 	tar, err := p.images.Store.Blob(diffID)
 	if err != nil {
 		return ocispec.Descriptor{}, err
