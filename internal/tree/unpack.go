@@ -26,7 +26,9 @@ const xattrRecord = "SCHILY.xattr."
 // As in BuildKit the owner of the options applies to the members, mode and time
 // don't; links of the destination are followed as if it were the root.
 func (cp *copier) unpack(ctx context.Context, source, dst string) (bool, error) {
-	from, err := Resolve(cp.src, source)
+	// BuildKit follows a link here even if it was told not to; the digest of
+	// the source would not cover what is unpacked then.
+	from, err := resolve(cp.src.Lstat, cp.src.ReadLink, ".", source, cp.o.FollowSymlink)
 	if err != nil {
 		return false, err
 	}
