@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/shaleproject/shale/internal/build"
+	"github.com/shaleproject/shale/internal/rootfs"
 )
 
 // runs is a bench for tests that run something.
@@ -38,6 +39,30 @@ RUN id > /tmp/id; pwd > /tmp/pwd
 	}
 	again := b.build(dockerfile("FROM busybox\nENV NAME=value\nWORKDIR /w\nRUN echo $NAME > a && mkdir -p d/e && ln -s a link && rm /etc/group && id -u > uid && chmod 777 /tmp\n"))
 	equal(t, "ran", steps(again.ran), []string{})
+}
+
+// A RUN makes the same layer whichever way layers become a file system.
+func TestEitherDriverMakesTheSameImage(t *testing.T) {
+	var ids []string
+	for _, name := range []string{"erofs", "overlay"} {
+		b := runs(t)
+		b.Rootfs = func() (rootfs.Driver, error) {
+			d, _, err := rootfs.Choose(b.Store, name)
+			return d, err
+		}
+		if _, err := b.Rootfs(); err != nil {
+			t.Skipf("driver %s: %v", name, err)
+		}
+		req := dockerfile(`FROM busybox
+RUN rm /etc/group && mkdir -p /var/x && mv /bin/busybox /bin/bb && ln /bin/bb /bin/busybox && rm -r /tmp && mkdir /tmp && echo 1 > /tmp/new
+RUN --mount=type=bind,from=busybox,target=/m/n echo 2 >> /tmp/new && chmod 700 /var
+`)
+		req.Language.Args = map[string]string{"SOURCE_DATE_EPOCH": "1700000000"}
+		o := b.build(req)
+		equal(t, "content", b.read(o.Image, "tmp/new"), "1\n2\n")
+		ids = append(ids, o.ID().String())
+	}
+	equal(t, "images", ids[1], ids[0])
 }
 
 // The mount points of a RUN, and the files in /etc that it sees, are no part

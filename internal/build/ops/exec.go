@@ -148,8 +148,8 @@ func (op *exec) Run(ctx context.Context, in []*ref.Ref, step *solver.Step) (_ []
 func (op *exec) allowed() error {
 	r := op.tools.Runner
 	if !platforms.Only(op.tools.Platform).Match(op.target()) && !emulated(op.target().Architecture) {
-		return fmt.Errorf("run a program for %s on %s: no emulator is registered (docker run --privileged --rm tonistiigi/binfmt --install %s does that): %w",
-			platforms.Format(op.target()), platforms.Format(op.tools.Platform), op.target().Architecture, errdefs.ErrNotImplemented)
+		return fmt.Errorf("run a program for %s on %s: no emulator is registered (on Debian: apt-get install qemu-user-static): %w",
+			platforms.Format(op.target()), platforms.Format(op.tools.Platform), errdefs.ErrNotImplemented)
 	}
 	switch {
 	case op.op.Security == pb.SecurityMode_INSECURE && !r.Insecure:
