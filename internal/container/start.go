@@ -45,6 +45,7 @@ type Container struct {
 
 // Prepare is Create for a caller that goes on with Run.
 func (c *Containers) Prepare(ctx context.Context, o CreateOptions) (*Container, error) {
+	sandbox.Hasten()
 	r, err := c.create(ctx, o)
 	if err != nil {
 		return nil, err
@@ -152,6 +153,7 @@ func (c *Containers) RunMonitor(ctx context.Context, id string, status *os.File)
 		_ = json.NewEncoder(status).Encode(v)
 		_ = status.Close()
 	}
+	sandbox.Hasten()
 	r, err := c.load(id)
 	if err != nil {
 		tell(err)
