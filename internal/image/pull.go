@@ -92,7 +92,12 @@ type pulling struct {
 	o      PullOptions
 
 	documents [][]byte // verified, to be stored before the ref
+	looked    int      // manifests of indexes that were looked at
 }
+
+// maxLooks bounds how many manifests of an index are fetched in search of one
+// for the platform. Only those that name no platform need a look.
+const maxLooks = 64
 
 func (i *Images) pull(ctx context.Context, named reference.Named, o PullOptions) (ocispec.Descriptor, error) {
 	host, repo := endpoint(named)
@@ -171,6 +176,9 @@ func (p *pulling) choose(ctx context.Context, doc document, depth int) (document
 		return document{}, nil, malformed("index %s is nested deeper than %d levels", doc.desc.Digest, maxDepth)
 	}
 	for _, c := range candidates(doc.index, want) {
+		if p.looked++; p.looked > maxLooks {
+			return document{}, nil, malformed("index %s has too many manifests that name no platform", doc.desc.Digest)
+		}
 		sub, err := p.manifest(ctx, c)
 		if err != nil {
 			return document{}, nil, err

@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"slices"
@@ -398,4 +399,65 @@ func TestUnknownImagesAreNotFound(t *testing.T) {
 	if _, err := w.Get(t.Context(), "library/UPPER", nil); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("a name that can't be: %v", err)
 	}
+}
+
+func TestAPinnedDigestIsKeptTo(t *testing.T) {
+	w := newWorld(t)
+	pinned, other := newRemote(t, amd64, layer.Gzip, base), newRemote(t, amd64, layer.Gzip, top)
+	w.put("reg.test", "app", "v1", pinned)
+	w.put("reg.test", "app", "v2", other)
+	name := "reg.test/app@" + pinned.desc.Digest.String()
+	w.spoil(pinned.desc.Digest, other.raw, nil)
+	if _, err := w.Pull(t.Context(), name, PullOptions{}); !errdefs.IsDataLoss(err) {
+		t.Errorf("the registry gave another manifest: %v", err)
+	}
+	if refs := w.refs(); len(refs) != 0 {
+		t.Errorf("names: %q", refs)
+	}
+	w.registries["reg.test"] = w.registries["reg.test"].(*spoiled).Interface
+	must(w.Pull(t.Context(), name, PullOptions{}))(t)
+	if refs := w.refs(); !slices.Equal(refs, []string{name}) {
+		t.Errorf("names: %q", refs)
+	}
+	must(w.Get(t.Context(), name, nil))(t)
+}
+
+func TestAnIndexOfManyRiddlesIsGivenUp(t *testing.T) {
+	w := newWorld(t)
+	var riddles []*remote
+	for n := range maxLooks + 1 {
+		r := newRemote(t, arm64, layer.Gzip, base)
+		r.manifest.Annotations = map[string]string{"n": strings.Repeat("x", n)}
+		r.reseal()
+		riddles = append(riddles, r)
+	}
+	w.putIndex("reg.test", "app", "v1", riddles...)
+	w.registries["reg.test"] = &unnamed{w.registries["reg.test"]}
+	_, err := w.Pull(t.Context(), "reg.test/app:v1", PullOptions{})
+	if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "too many manifests") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// unnamed is a registry whose indexes name no platforms.
+type unnamed struct{ ociregistry.Interface }
+
+func (u *unnamed) GetTag(ctx context.Context, repo, tag string) (ociregistry.BlobReader, error) {
+	r, err := u.Interface.GetTag(ctx, repo, tag)
+	if err != nil {
+		return nil, err
+	}
+	data, err := readAll(r)
+	if err != nil {
+		return nil, err
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal(data, &index); err != nil {
+		return nil, err
+	}
+	for n := range index.Manifests {
+		index.Manifests[n].Platform = nil
+	}
+	data, err = json.Marshal(index)
+	return &lie{bytes.NewReader(data), describe(ocispec.MediaTypeImageIndex, data), nil}, err
 }
