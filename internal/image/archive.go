@@ -3,17 +3,13 @@ package image
 import (
 	"archive/tar"
 	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"path"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -286,38 +282,6 @@ func blobName(name string, d digest.Digest) error {
 	return nil
 }
 
-// looksLikeLayer says whether a member begins like a tar or like something
-// compressed.
-func looksLikeLayer(head []byte) bool {
-	for _, magic := range []string{"\x1f\x8b", "\x28\xb5\x2f\xfd", "BZh", "\xfd7zXZ\x00"} {
-		if bytes.HasPrefix(head, []byte(magic)) {
-			return true
-		}
-	}
-	return isTarHeader(head)
-}
-
-// isTarHeader checks the sum of a header (POSIX.1-1988, ustar). A block of
-// zeros is the end of an empty tar.
-func isTarHeader(block []byte) bool {
-	if len(block) < 512 {
-		return false
-	}
-	var sum, zero int64
-	for n, b := range block {
-		zero |= int64(b)
-		if n >= 148 && n < 156 {
-			b = ' ' // the field of the sum itself
-		}
-		sum += int64(b)
-	}
-	if zero == 0 {
-		return true
-	}
-	want, err := strconv.ParseInt(strings.Trim(string(block[148:156]), " \x00"), 8, 64)
-	return err == nil && want == sum
-}
-
 // document returns the document of that name.
 func (a *archive) document(name string) ([]byte, bool) {
 	data, ok := a.documents[path.Clean(name)]
@@ -344,24 +308,4 @@ func (a *archive) find(name string) (archivedLayer, error) {
 		name = target
 	}
 	return archivedLayer{}, malformed("the archive has no layer %.200q", name)
-}
-
-// hashed is a reader that knows the digest of what was read, until it is
-// switched off.
-type hashed struct {
-	r    io.Reader
-	hash hash.Hash
-	off  bool
-}
-
-func (h *hashed) Read(p []byte) (int, error) {
-	n, err := h.r.Read(p)
-	if !h.off {
-		h.hash.Write(p[:n])
-	}
-	return n, err
-}
-
-func (h *hashed) digest() digest.Digest {
-	return digest.NewDigestFromEncoded(digest.SHA256, hex.EncodeToString(h.hash.Sum(nil)))
 }
