@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/shaleproject/shale/internal/network"
 )
 
 // Where resolv.conf of a machine with systemd-resolved points at the servers
@@ -24,18 +26,21 @@ const (
 var publicDNS = []string{"8.8.8.8", "8.8.4.4"}
 
 // writeFiles writes hosts, hostname and resolv.conf for the container, which
-// has address ip, and returns their mounts. They lie beside the root file
+// is connected through a or not at all, and returns their mounts. They lie beside the root file
 // system and are mounted on it; what the image has there is not opened.
-func (r *record) writeFiles(ip string, gateway netip.Addr) ([]specs.Mount, error) {
+func (r *record) writeFiles(a *network.Attachment) ([]specs.Mount, error) {
+	if a == nil {
+		a = &network.Attachment{}
+	}
 	n := &r.config.Network
-	resolv, err := resolvConf(n)
+	resolv, err := resolvConf(n, a.DNS)
 	if err != nil {
 		return nil, err
 	}
 	var mounts []specs.Mount
 	for _, f := range []struct{ name, content string }{
 		{"hostname", n.Hostname + "\n"},
-		{"hosts", hosts(n, ip, gateway)},
+		{"hosts", hosts(n, a.IP, a.Host)},
 		{"resolv.conf", resolv},
 	} {
 		target := "/etc/" + f.name
@@ -68,36 +73,43 @@ func (r *record) mounted(target string) bool {
 	return false
 }
 
-func hosts(n *Network, ip string, gateway netip.Addr) string {
+// hosts names the container, which has address ip, and the machine below it,
+// which is at host.
+func hosts(n *Network, ip netip.Prefix, host netip.Addr) string {
 	var b strings.Builder
 	b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
 	for _, h := range n.ExtraHosts {
 		i := strings.IndexAny(h, ":=")
 		name, address := h[:i], h[i+1:]
-		if address == "host-gateway" && gateway.IsValid() {
-			address = gateway.String()
+		if address == "host-gateway" && host.IsValid() {
+			address = host.String()
 		}
 		fmt.Fprintf(&b, "%s\t%s\n", strings.Trim(address, "[]"), name)
 	}
-	if ip != "" {
-		address, _, _ := strings.Cut(ip, "/")
+	if ip.IsValid() {
 		name := n.Hostname
 		if n.Domainname != "" {
 			name = n.Hostname + "." + n.Domainname + " " + n.Hostname
 		}
-		fmt.Fprintf(&b, "%s\t%s\n", address, name)
+		fmt.Fprintf(&b, "%s\t%s\n", ip.Addr(), name)
 	}
 	return b.String()
 }
 
-// resolvConf is the host's, with what n changes.
-func resolvConf(n *Network) (string, error) {
+// resolvConf is the host's, with what n changes. The server instead, if any,
+// stands for the host's.
+func resolvConf(n *Network, instead netip.Addr) (string, error) {
 	servers, search, options, err := hostDNS(n.Mode == "host")
 	if err != nil {
 		return "", err
 	}
-	if len(n.DNS) > 0 {
+	switch {
+	case len(n.DNS) > 0:
 		servers = n.DNS
+	case instead.IsValid():
+		servers = []string{instead.String()}
+	case len(servers) == 0 && n.Mode != "host":
+		servers = publicDNS
 	}
 	if len(n.DNSSearch) > 0 {
 		search = n.DNSSearch
@@ -149,9 +161,6 @@ func hostDNS(loopback bool) (servers, search, options []string, err error) {
 		case "options":
 			options = fields[1:]
 		}
-	}
-	if len(servers) == 0 && !loopback {
-		servers = publicDNS
 	}
 	return servers, search, options, nil
 }

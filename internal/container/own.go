@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"strconv"
 	"sync"
@@ -137,7 +136,7 @@ func (o *owner) start(ctx context.Context) (err error) {
 	if err := o.reserve(ctx); err != nil {
 		return err
 	}
-	files, err := r.writeFiles(r.state.Endpoint.IP, o.gateway())
+	files, err := r.writeFiles(o.attachment)
 	if err != nil {
 		return err
 	}
@@ -289,13 +288,6 @@ func (o *owner) reserve(ctx context.Context) error {
 	o.attachment = a
 	o.r.state.Endpoint = Endpoint{IP: a.IP.String(), Gateway: a.Gateway.String(), MAC: a.MAC.String(), Ports: a.Ports}
 	return nil
-}
-
-func (o *owner) gateway() netip.Addr {
-	if o.attachment == nil {
-		return netip.Addr{}
-	}
-	return o.attachment.Gateway
 }
 
 func (o *owner) connect(pid int) error {

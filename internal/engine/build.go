@@ -20,7 +20,7 @@ func (e *Engine) Builder() (*build.Builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &build.Builder{
+	return &build.Builder{
 		Store: s, Images: images,
 		Rootfs: func() (rootfs.Driver, error) {
 			d, _, err := e.Rootfs()
@@ -28,11 +28,8 @@ func (e *Engine) Builder() (*build.Builder, error) {
 		},
 		Runtime:   e.Config.Runtime,
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true},
+		Networks:  e.Networks(),
 		Platform:  platforms.Normalize(platforms.DefaultSpec()),
 		Now:       time.Now,
-	}
-	if !e.Config.Rootless {
-		b.Networks = e.Networks()
-	}
-	return b, nil
+	}, nil
 }

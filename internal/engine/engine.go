@@ -169,7 +169,11 @@ func (e *Engine) Networks() *network.Networks {
 }
 
 func (e *Engine) networks() *network.Networks {
-	if e.network == nil {
+	switch {
+	case e.network != nil:
+	case e.Config.Rootless:
+		e.network = network.ForUser()
+	default:
 		e.network = network.New("/run/shale/network")
 	}
 	return e.network

@@ -118,9 +118,29 @@ func enableForwarding() error {
 	return nil
 }
 
-// connect makes the pair of interfaces that joins the network namespace of
+// bridgePort is the wire of a container that is joined to a bridge.
+type bridgePort struct {
+	bridge
+	lease *lease
+}
+
+func (p *bridgePort) connect(pid int, a *Attachment) error {
+	if err := p.join(pid, linkName(a.IP.Addr()), a.IP, a.MAC); err != nil {
+		return fmt.Errorf("connect container to %s: %w", p.Interface, err)
+	}
+	if err := p.forward(a.Ports, a.IP.Addr()); err != nil {
+		return fmt.Errorf("publish ports: %w", err)
+	}
+	return nil
+}
+
+func (p *bridgePort) withdraw(ports []Port) error { return p.unforward(ports, p.lease.addr) }
+
+func (p *bridgePort) Close() error { return p.lease.Close() }
+
+// join makes the pair of interfaces that joins the network namespace of
 // pid to the bridge, and configures the container's end.
-func (b bridge) connect(pid int, host string, ip netip.Prefix, mac net.HardwareAddr) error {
+func (b bridge) join(pid int, host string, ip netip.Prefix, mac net.HardwareAddr) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = host
 	attrs.MasterIndex = b.Index
@@ -146,31 +166,7 @@ func (b bridge) connect(pid int, host string, ip netip.Prefix, mac net.HardwareA
 		return fmt.Errorf("open network namespace of process %d: %w", pid, err)
 	}
 	defer ns.Close()
-	inside, err := netlink.NewHandleAt(ns, syscall.NETLINK_ROUTE)
-	if err != nil {
-		return fmt.Errorf("enter network namespace: %w", err)
-	}
-	defer inside.Close()
-	if lo, err := inside.LinkByName("lo"); err == nil {
-		if err := inside.LinkSetUp(lo); err != nil {
-			return err
-		}
-	}
-	eth, err := inside.LinkByName("eth0")
-	if err != nil {
-		return err
-	}
-	if err := inside.AddrAdd(eth, &netlink.Addr{IPNet: ipNet(ip)}); err != nil {
-		return fmt.Errorf("add address %s: %w", ip, err)
-	}
-	if err := inside.LinkSetUp(eth); err != nil {
-		return err
-	}
-	route := &netlink.Route{LinkIndex: eth.Attrs().Index, Gw: b.Gateway.AsSlice()}
-	if err := inside.RouteAdd(route); err != nil {
-		return fmt.Errorf("add default route: %w", err)
-	}
-	return nil
+	return configure(ns, ip, b.Gateway)
 }
 
 // Prune removes the interface and the firewall rules if no container uses

@@ -32,11 +32,19 @@ type Networks struct {
 	// device is the interface of the default bridge and the name of the
 	// firewall table that belongs to it.
 	device string
+
+	// user says that there is no right to touch the machine's interfaces.
+	user bool
 }
 
 // New returns the networks whose state lies in dir, which must be on a file
 // system that a reboot empties. Nothing is made before it is needed.
-func New(dir string) *Networks { return &Networks{dir, "shale0"} }
+func New(dir string) *Networks { return &Networks{dir: dir, device: "shale0"} }
+
+// ForUser returns the networks of an ordinary user, who is root of a user
+// namespace: each container has one of its own, from which a process of the
+// user's passes on what leaves. They keep no state.
+func ForUser() *Networks { return &Networks{user: true} }
 
 // Endpoint says how a container wants to be connected. The zero value is a
 // container on the default bridge that publishes nothing.
@@ -57,13 +65,20 @@ type Attachment struct {
 	Gateway netip.Addr
 	MAC     net.HardwareAddr
 
+	// Host is the address at which the container reaches the host. The zero
+	// value says that there is none.
+	Host netip.Addr
+
+	// DNS is to be asked for names in place of the host's resolver, which may
+	// listen on the host's loopback only. The zero value says that there is
+	// nobody in its place.
+	DNS netip.Addr
+
 	// Ports are the published ports with the host ports that they got.
 	Ports []Port
 
-	bridge bridge
-	link   string
-	lease  *lease
-	proxy  *proxy
+	wire  wire
+	proxy *proxy
 }
 
 // Reserve takes an address and the host ports of o, before there is a
@@ -73,6 +88,22 @@ type Attachment struct {
 // The attachment is to be connected with [Attachment.Connect] and closed by
 // the caller.
 func (n *Networks) Reserve(ctx context.Context, o Endpoint) (_ *Attachment, err error) {
+	a, err := n.attachment(o)
+	if err != nil {
+		return nil, err
+	}
+	if a.proxy, err = publish(ctx, a.IP.Addr(), o.Ports); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	a.Ports = a.proxy.ports
+	return a, nil
+}
+
+// attachment takes an address.
+func (n *Networks) attachment(o Endpoint) (*Attachment, error) {
+	if n.user {
+		return userAttachment()
+	}
 	lock, err := n.lock()
 	if err != nil {
 		return nil, err
@@ -83,23 +114,15 @@ func (n *Networks) Reserve(ctx context.Context, o Endpoint) (_ *Attachment, err 
 	if err != nil {
 		return nil, err
 	}
-	a := &Attachment{bridge: b, Gateway: b.Gateway}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, a.Close())
-		}
-	}()
-	if a.lease, err = takeLease(filepath.Join(n.dir, b.Name), b, o.ContainerID); err != nil {
+	l, err := takeLease(filepath.Join(n.dir, b.Name), b, o.ContainerID)
+	if err != nil {
 		return nil, err
 	}
-	a.IP = netip.PrefixFrom(a.lease.addr, b.Subnet.Bits())
-	a.MAC = macOf(a.lease.addr)
-	a.link = linkName(a.lease.addr)
-	if a.proxy, err = publish(ctx, a.lease.addr, o.Ports); err != nil {
-		return nil, err
-	}
-	a.Ports = a.proxy.ports
-	return a, nil
+	return &Attachment{
+		IP: netip.PrefixFrom(l.addr, b.Subnet.Bits()), MAC: macOf(l.addr),
+		Gateway: b.Gateway, Host: b.Gateway,
+		wire: &bridgePort{bridge: b, lease: l},
+	}, nil
 }
 
 // lock serialises what changes interfaces, rules and leases.
@@ -129,11 +152,8 @@ func (n *Networks) Attach(ctx context.Context, pid int, o Endpoint) (*Attachment
 // Connect gives the network namespace of process pid an interface eth0 with
 // the reserved address, and lets the published ports answer.
 func (a *Attachment) Connect(pid int) error {
-	if err := a.bridge.connect(pid, a.link, a.IP, a.MAC); err != nil {
-		return fmt.Errorf("connect container to %s: %w", a.bridge.Interface, err)
-	}
-	if err := a.bridge.forward(a.Ports, a.IP.Addr()); err != nil {
-		return fmt.Errorf("publish ports: %w", err)
+	if err := a.wire.connect(pid, a); err != nil {
+		return err
 	}
 	a.proxy.serve()
 	return nil
@@ -144,12 +164,9 @@ func (a *Attachment) Connect(pid int) error {
 func (a *Attachment) Close() error {
 	var errs []error
 	if a.proxy != nil {
-		errs = append(errs, a.bridge.unforward(a.proxy.ports, a.IP.Addr()), a.proxy.Close())
+		errs = append(errs, a.wire.withdraw(a.proxy.ports), a.proxy.Close())
 	}
-	if a.lease != nil {
-		errs = append(errs, a.lease.Close())
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, a.wire.Close())...)
 }
 
 // macOf derives an address that stays the same for the same IP, so that

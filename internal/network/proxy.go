@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/vishvananda/netns"
 )
 
 // proxy answers on published ports and passes on what it gets. Its sockets
@@ -26,6 +27,10 @@ import (
 type proxy struct {
 	to    netip.Addr
 	ports []Port
+
+	// inside is the network namespace from which the container is reached;
+	// -1 is that of the process.
+	inside netns.NsHandle
 
 	tcp []listener
 	udp []packetListener
@@ -48,7 +53,7 @@ type packetListener struct {
 // publish opens a socket for each of ports. Connections wait in the sockets'
 // queues until serve is called.
 func publish(ctx context.Context, to netip.Addr, ports []Port) (_ *proxy, err error) {
-	p := &proxy{to: to, ports: slices.Clone(ports)}
+	p := &proxy{to: to, ports: slices.Clone(ports), inside: netns.None()}
 	p.ctx, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -129,6 +134,9 @@ func (p *proxy) Close() error {
 		errs = append(errs, l.Close())
 	}
 	p.serving.Wait()
+	if p.inside.IsOpen() {
+		errs = append(errs, p.inside.Close())
+	}
 	return errors.Join(errs...)
 }
 
@@ -155,7 +163,9 @@ func (p *proxy) accept(l listener) {
 func (p *proxy) relay(outer *net.TCPConn, port uint16) {
 	defer outer.Close()
 	dialer := net.Dialer{Timeout: 10 * time.Second}
-	conn, err := dialer.DialContext(p.ctx, "tcp", netip.AddrPortFrom(p.to, port).String())
+	conn, err := within(p.inside, func() (net.Conn, error) {
+		return dialer.DialContext(p.ctx, "tcp", netip.AddrPortFrom(p.to, port).String())
+	})
 	if err != nil {
 		// The container does not listen (yet): the caller sees a reset, as
 		// it would without us in between.
@@ -215,7 +225,9 @@ func (p *proxy) relayPackets(l packetListener) {
 		mu.Lock()
 		flow := flows[peer]
 		if flow == nil && p.ctx.Err() == nil {
-			flow, err = net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(p.to, l.port)))
+			flow, err = within(p.inside, func() (*net.UDPConn, error) {
+				return net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(p.to, l.port)))
+			})
 			if err == nil {
 				flows[peer] = flow
 				p.serving.Go(func() {

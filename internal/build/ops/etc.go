@@ -23,7 +23,7 @@ func (j *job) etcFiles() error {
 		return err
 	}
 	if j.op.Network == pb.NetMode_UNSET {
-		conf = reachable(conf)
+		conf = reachable(conf, j.network.DNS)
 	}
 	for _, f := range []struct {
 		name string
@@ -43,22 +43,25 @@ func (j *job) etcFiles() error {
 
 // reachable leaves out of a resolv.conf the servers that listen on the
 // host's loopback, which a container can't reach. If none is left, Google's
-// are put in, as Docker does.
-func reachable(conf []byte) []byte {
+// are put in, as Docker does. The server instead, if any, stands for all.
+func reachable(conf []byte, instead netip.Addr) []byte {
 	var kept []string
 	servers := 0
 	for line := range strings.Lines(string(conf)) {
 		fields := strings.Fields(line)
 		if len(fields) > 1 && fields[0] == "nameserver" {
 			addr, err := netip.ParseAddr(fields[1])
-			if err == nil && addr.IsLoopback() {
+			if instead.IsValid() || err == nil && addr.IsLoopback() {
 				continue
 			}
 			servers++
 		}
 		kept = append(kept, strings.TrimSuffix(line, "\n"))
 	}
-	if servers == 0 {
+	switch {
+	case instead.IsValid():
+		kept = append(kept, "nameserver "+instead.String())
+	case servers == 0:
 		kept = append(kept, "nameserver 8.8.8.8", "nameserver 8.8.4.4")
 	}
 	return []byte(strings.Join(kept, "\n") + "\n")

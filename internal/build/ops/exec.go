@@ -133,7 +133,7 @@ func (op *exec) Run(ctx context.Context, in []*ref.Ref, step *solver.Step) (_ []
 			err = fmt.Errorf("remove what RUN left: %w", rerr)
 		}
 	}()
-	j := &job{exec: op, step: step, in: in, driver: driver, dir: dir}
+	j := &job{exec: op, step: step, in: in, driver: driver, dir: dir, id: runID()}
 	defer j.close()
 	if err := j.prepare(ctx); err != nil {
 		return nil, err

@@ -30,7 +30,9 @@ type job struct {
 	driver rootfs.Driver
 	dir    string // of its own, on the store's file system
 
+	id      string
 	plan    plan
+	network *network.Attachment // nil without a network of its own
 	closers []func() error
 }
 
@@ -46,7 +48,7 @@ func (j *job) path(elem ...string) string { return filepath.Join(append([]string
 func (j *job) run(ctx context.Context) error {
 	j.tools.sweep.Do(sweepCgroups)
 	config := sandbox.Config{
-		ID: runID(), Dir: j.path("state"),
+		ID: j.id, Dir: j.path("state"),
 		Mounts:  j.plan.mounts,
 		Stdout:  j.step.Log(solver.Stdout),
 		Stderr:  j.step.Log(solver.Stderr),
@@ -60,14 +62,8 @@ func (j *job) run(ctx context.Context) error {
 		return err
 	}
 	config.Spec = spec
-	if j.op.Network == pb.NetMode_UNSET {
-		config.Attach = func(pid int) error {
-			a, err := j.tools.Runner.Networks.Attach(ctx, pid, network.Endpoint{ContainerID: config.ID})
-			if err == nil {
-				j.closers = append(j.closers, a.Close)
-			}
-			return err
-		}
+	if j.network != nil {
+		config.Attach = j.network.Connect
 	}
 	command := strings.Join(j.op.Meta.Args, " ")
 	s, err := sandbox.Start(ctx, config)

@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/shaleproject/shale/internal/build/ref"
+	"github.com/shaleproject/shale/internal/network"
 	"github.com/shaleproject/shale/internal/rootfs"
 	"github.com/shaleproject/shale/internal/sys"
 	"github.com/shaleproject/shale/internal/tree"
@@ -45,9 +46,17 @@ type upperOutput struct {
 	upper string
 }
 
-// prepare makes the plan: the root, the mounts of the step, and the files
-// that every RUN finds in /etc.
+// prepare makes the plan: the network, the root, the mounts of the step, and
+// the files that every RUN finds in /etc.
 func (j *job) prepare(ctx context.Context) error {
+	if j.op.Network == pb.NetMode_UNSET {
+		a, err := j.tools.Runner.Networks.Reserve(ctx, network.Endpoint{ContainerID: j.id})
+		if err != nil {
+			return err
+		}
+		j.network = a
+		j.closers = append(j.closers, a.Close)
+	}
 	for i, m := range j.op.Mounts {
 		if m.Dest == "/" {
 			if err := j.mountRoot(ctx, m); err != nil {
