@@ -66,11 +66,11 @@ func run(cmd *cobra.Command, e *engine.Engine, f *containerFlags, args []string,
 		return err
 	}
 	if err := writeCIDFile(f.cidfile, c.ID()); err != nil {
-		return errors.Join(err, c.Discard(running))
+		return errors.Join(err, c.Discard())
 	}
 	con, err := attachConsole(streams.in, streams.out, streams.err, stdin, f.tty, sigProxy)
 	if err != nil {
-		return errors.Join(err, c.Discard(running))
+		return errors.Join(err, c.Discard())
 	}
 	exit, err := c.Run(running, con.io, con.signals)
 	if cerr := con.Close(); err == nil {

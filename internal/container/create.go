@@ -26,14 +26,16 @@ import (
 // the name is taken, [errdefs.ErrInvalidArgument] for settings that make no
 // sense.
 func (c *Containers) Create(ctx context.Context, o CreateOptions) (string, error) {
-	r, err := c.create(ctx, o)
+	r, err := c.create(ctx, o, nil)
 	if err != nil {
 		return "", err
 	}
 	return r.config.ID, nil
 }
 
-func (c *Containers) create(ctx context.Context, o CreateOptions) (_ *record, err error) {
+// create calls prepared, if it isn't nil, before anybody can find the
+// container by a name or in a list.
+func (c *Containers) create(ctx context.Context, o CreateOptions, prepared func(*record) error) (_ *record, err error) {
 	if o.Name != "" && !validName.MatchString(o.Name) {
 		return nil, because(errdefs.ErrInvalidArgument, "invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", o.Name)
 	}
@@ -52,30 +54,36 @@ func (c *Containers) create(ctx context.Context, o CreateOptions) (_ *record, er
 	if err := nameHost(config); err != nil {
 		return nil, err
 	}
-	r := &record{config: *config, state: State{Status: Created}}
-	if err := c.volumes(ctx, r); err != nil {
-		return nil, err
-	}
-	holds := append([]digest.Digest{img.Manifest.Digest, img.ConfigDigest}, img.DiffIDs...)
-	r.dir, err = c.directory(config, holds)
-	if err != nil {
-		return nil, fmt.Errorf("create container: %w", err)
-	}
+	r := &record{dir: c.Store.ContainerDir(config.ID), config: *config, state: State{Status: Created}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.erase(r, true))
 		}
 	}()
+	if err := c.volumes(ctx, r); err != nil {
+		return nil, err
+	}
+	holds := append([]digest.Digest{img.Manifest.Digest, img.ConfigDigest}, img.DiffIDs...)
+	if err := c.directory(config, holds); err != nil {
+		return nil, fmt.Errorf("create container: %w", err)
+	}
+	if prepared != nil {
+		if err := prepared(r); err != nil {
+			return nil, err
+		}
+	}
 	return r, c.name(r, strings.TrimPrefix(o.Name, "/"))
 }
 
 // directory makes the container's. One that removes itself is not worth
 // waiting for the disk.
-func (c *Containers) directory(config *Config, holds []digest.Digest) (string, error) {
+func (c *Containers) directory(config *Config, holds []digest.Digest) (err error) {
 	if config.Life.AutoRemove {
-		return c.Store.NewTransientContainer(config.ID, holds)
+		_, err = c.Store.NewTransientContainer(config.ID, holds)
+	} else {
+		_, err = c.Store.NewContainer(config.ID, holds)
 	}
-	return c.Store.NewContainer(config.ID, holds)
+	return err
 }
 
 // name writes the configuration under name, or under one that nobody has.

@@ -113,11 +113,7 @@ func (r *record) own() (*sys.FileLock, error) {
 // settle puts right what an owner that was killed has left: processes that
 // outlived it, control groups, and its word that the container runs.
 func (c *Containers) settle(r *record) error {
-	if r.running {
-		return nil
-	}
-	settled := r.state.Status == Created || r.state.Status == Exited
-	if _, err := os.Lstat(r.path(filepath.Join(sandboxDir, r.config.ID))); settled && errors.Is(err, fs.ErrNotExist) {
+	if r.running || !r.abandoned() {
 		return nil
 	}
 	lock, err := r.own()
@@ -129,26 +125,37 @@ func (c *Containers) settle(r *record) error {
 		return err
 	}
 	defer lock.Close()
-	if err := sandbox.Clean(r.path(sandboxDir), r.config.ID); err != nil {
+	// Somebody else may have settled it meanwhile.
+	if err := c.reread(r); err != nil || !r.abandoned() {
 		return err
 	}
-	// It may have become what it claims meanwhile: somebody else settled it.
-	if err := c.reread(r); err != nil {
+	if err := sandbox.Clean(r.path(sandboxDir), r.config.ID, r.config.Resources.CgroupParent); err != nil {
 		return err
 	}
-	r.state.Status = Exited
-	r.state.ExitCode = 137
-	r.state.Error = "the process that looked after the container was killed"
-	r.state.FinishedAt = c.Now()
-	r.state.Pid, r.state.Owner = 0, 0
-	r.state.Endpoint = Endpoint{}
 	if r.config.Life.AutoRemove {
 		if err := c.erase(r, true); err != nil {
 			return err
 		}
 		return because(errdefs.ErrNotFound, "no such container: %s", r.config.Name)
 	}
+	if r.state.Status != Created {
+		r.state.Status = Exited
+		r.state.ExitCode = 137
+		r.state.FinishedAt = c.Now()
+	}
+	r.state.Error = "the process that looked after the container was killed"
+	r.state.Pid, r.state.StartTime, r.state.Owner, r.state.Endpoint = 0, 0, 0, Endpoint{}
 	return r.saveState()
+}
+
+// abandoned tells whether an owner left without saying so. It is only asked
+// of a container that has none.
+func (r *record) abandoned() bool {
+	if r.state.Owner != 0 || r.state.Status == Running || r.state.Status == Restarting {
+		return true
+	}
+	_, err := os.Lstat(r.path(filepath.Join(sandboxDir, r.config.ID)))
+	return err == nil
 }
 
 func (r *record) saveState() error {

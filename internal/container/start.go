@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/shaleproject/shale/internal/sandbox"
+	"github.com/shaleproject/shale/internal/sys"
 )
 
 // Run starts a container in this process, with its streams connected to io,
@@ -30,6 +31,10 @@ func (c *Containers) run(ctx context.Context, r *record, io IO, signals <-chan o
 	if err != nil {
 		return sandbox.Exit{}, err
 	}
+	return c.runOwned(ctx, r, lock, io, signals)
+}
+
+func (c *Containers) runOwned(ctx context.Context, r *record, lock *sys.FileLock, io IO, signals <-chan os.Signal) (sandbox.Exit, error) {
 	o := &owner{c: c, r: r, lock: lock, io: io, signals: signals}
 	if io.Resize != nil {
 		o.size = <-io.Resize
@@ -39,18 +44,32 @@ func (c *Containers) run(ctx context.Context, r *record, io IO, signals <-chan o
 
 // Container is one that has just been made, for the process that made it.
 type Container struct {
-	c *Containers
-	r *record
+	c    *Containers
+	r    *record
+	lock *sys.FileLock
 }
 
-// Prepare is Create for a caller that goes on with Run.
+// Prepare is Create for a caller that goes on with Run or Discard. It owns the
+// container from the beginning: if the caller is killed before it calls
+// either, a container that was to remove itself is removed.
 func (c *Containers) Prepare(ctx context.Context, o CreateOptions) (*Container, error) {
 	sandbox.Hasten()
-	r, err := c.create(ctx, o)
+	n := &Container{c: c}
+	_, err := c.create(ctx, o, func(r *record) (err error) {
+		n.r = r
+		if n.lock, err = r.own(); err != nil {
+			return err
+		}
+		r.state.Owner = os.Getpid()
+		return r.saveState()
+	})
 	if err != nil {
+		if n.lock != nil {
+			n.lock.Close()
+		}
 		return nil, err
 	}
-	return &Container{c, r}, nil
+	return n, nil
 }
 
 // ID is the container's.
@@ -58,12 +77,13 @@ func (n *Container) ID() string { return n.r.config.ID }
 
 // Run is [Containers.Run].
 func (n *Container) Run(ctx context.Context, io IO, signals <-chan os.Signal) (sandbox.Exit, error) {
-	return n.c.run(ctx, n.r, io, signals)
+	return n.c.runOwned(ctx, n.r, n.lock, io, signals)
 }
 
 // Discard removes the container again.
-func (n *Container) Discard(ctx context.Context) error {
-	return n.c.Remove(ctx, n.r.config.ID, RemoveOptions{Volumes: true})
+func (n *Container) Discard() error {
+	defer n.lock.Close()
+	return n.c.erase(n.r, true)
 }
 
 // Start starts a container in the background, under a monitor, and returns

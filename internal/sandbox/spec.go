@@ -104,7 +104,7 @@ func NewSpec(o SpecOptions) (*specs.Spec, error) {
 			Devices:     o.Devices,
 			Resources:   newResources(o),
 			Sysctl:      o.Sysctl,
-			CgroupsPath: path.Join("/", o.CgroupParent, "shale-"+o.ID),
+			CgroupsPath: cgroupPath(o.CgroupParent, o.ID),
 		},
 	}
 	if o.Namespaces.UTS == Host {

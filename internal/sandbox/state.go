@@ -5,8 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path"
+	"path/filepath"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/cgroups/manager"
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/system"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -56,8 +61,8 @@ func Alive(pid int, startTime uint64) bool {
 }
 
 // Clean kills and removes what a sandbox has left whose owner died. What
-// isn't there is no error.
-func Clean(dir, id string) error {
+// isn't there is no error. cgroupParent is what SpecOptions had.
+func Clean(dir, id, cgroupParent string) error {
 	if e, err := loadExternal(dir, id); e != nil || err != nil {
 		if err != nil {
 			return err
@@ -66,7 +71,11 @@ func Clean(dir, id string) error {
 	}
 	container, err := load(dir, id)
 	if errors.Is(err, errdefs.ErrNotFound) {
-		return nil
+		// The owner died before the state was written.
+		if err := removeCgroups(cgroupPath(cgroupParent, id)); err != nil {
+			return fmt.Errorf("remove sandbox %s: %w", id, err)
+		}
+		return os.RemoveAll(filepath.Join(dir, id))
 	}
 	if err != nil {
 		return err
@@ -85,6 +94,28 @@ func Clean(dir, id string) error {
 		return fmt.Errorf("remove sandbox %s: %w", id, err)
 	}
 	return nil
+}
+
+// cgroupPath is the control group of a sandbox, from the root of each
+// hierarchy.
+func cgroupPath(parent, id string) string { return path.Join("/", parent, "shale-"+id) }
+
+// removeCgroups removes a control group, and kills what is in it: the first
+// process of a sandbox, if it ever got there, is waiting for an owner that is
+// dead.
+func removeCgroups(path string) error {
+	openCgroups()
+	m, err := manager.New(&cgroups.Cgroup{Path: path, Resources: &cgroups.Resources{}})
+	if err != nil {
+		return nil //nolint:nilerr // no control groups here
+	}
+	// An error says that the group isn't there. Others of its name may be: on
+	// version 1 there is one for each controller.
+	pids, _ := m.GetAllPids()
+	for _, pid := range pids {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+	return m.Destroy()
 }
 
 // killTimeout is how long a killed process may take to go, in milliseconds: it
