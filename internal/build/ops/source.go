@@ -26,6 +26,8 @@ func newSource(t *Tools, v *solver.Vertex, op *pb.SourceOp) (solver.Operation, e
 		return &local{tools: t, name: name, attrs: op.Attrs}, nil
 	case "http", "https":
 		return newDownload(t, op)
+	case "git":
+		return newGit(t, op)
 	}
 	return nil, fmt.Errorf("read %s: sources of the kind %q: %w", op.Identifier, scheme, errdefs.ErrNotImplemented)
 }

@@ -1,0 +1,157 @@
+package ops
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	osexec "os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/buildkit/solver/pb"
+
+	"github.com/shaleproject/shale/internal/sys"
+)
+
+// gitCommand runs git in a directory of its own, with no configuration but
+// ours: no hooks, no filters, no helpers, and no way to reach this machine's
+// files through a URL.
+type gitCommand struct {
+	program string
+	dir     string
+	env     []string
+	config  *os.File // in memory: it may hold credentials
+}
+
+// gitConfig is what git is told in every call.
+const gitConfig = `[core]
+	hooksPath = /dev/null
+	fsmonitor = false
+	symlinks = true
+	autocrlf = false
+	protectHFS = true
+	protectNTFS = true
+[protocol]
+	allow = never
+[protocol "https"]
+	allow = always
+[protocol "http"]
+	allow = always
+[protocol "ssh"]
+	allow = always
+[protocol "git"]
+	allow = always
+[fetch]
+	fsckObjects = true
+[submodule]
+	recurse = false
+[advice]
+	detachedHead = false
+[gc]
+	auto = 0
+[credential]
+	helper =
+[safe]
+	directory = *
+`
+
+// configFD is the descriptor under which git finds its configuration.
+const configFD = "/proc/self/fd/3"
+
+func (op *git) command(dir string) (*gitCommand, error) {
+	program, err := osexec.LookPath("git")
+	if err != nil {
+		return nil, fmt.Errorf("%w (Debian: apt-get install git): %w", errNoGit, errdefs.ErrNotImplemented)
+	}
+	g := &gitCommand{program: program, dir: filepath.Join(dir, "checkout")}
+	home := filepath.Join(dir, "home")
+	for _, d := range []string{g.dir, home} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	config := gitConfig + op.credentials()
+	if g.config, err = sys.MemoryFile("gitconfig", []byte(config)); err != nil {
+		return nil, err
+	}
+	g.env = []string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + home, "LC_ALL=C",
+		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + configFD, "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=/bin/false",
+		"GIT_CEILING_DIRECTORIES=" + dir,
+	}
+	return g, g.ssh(op, dir)
+}
+
+// ssh lets git use the agent of --ssh, and only hosts whose keys are known.
+func (g *gitCommand) ssh(op *git, dir string) error {
+	known := filepath.Join(dir, "known_hosts")
+	if err := os.WriteFile(known, []byte(op.attrs[pb.AttrKnownSSHHosts]), 0o600); err != nil {
+		return err
+	}
+	g.env = append(g.env, "GIT_SSH_COMMAND=ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile="+known)
+	if socket, ok := op.tools.Runner.Sockets[op.attrs[pb.AttrMountSSHSock]]; ok {
+		g.env = append(g.env, "SSH_AUTH_SOCK="+socket)
+	}
+	return nil
+}
+
+// credentials are those of the URL, or the secrets that are named after the
+// server. They are bound to it.
+func (op *git) credentials() string {
+	u, err := url.Parse(op.remote)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" {
+		return ""
+	}
+	secret := func(name string) string {
+		if v, ok := op.tools.Runner.Secrets[name+"."+u.Host]; ok && name != "" {
+			return string(v)
+		}
+		return string(op.tools.Runner.Secrets[name])
+	}
+	header := secret(op.attrs[pb.AttrAuthHeaderSecret])
+	basic := func(user string) string { return "basic " + base64.StdEncoding.EncodeToString([]byte(user)) }
+	if token := secret(op.attrs[pb.AttrAuthTokenSecret]); token != "" && header == "" {
+		header = basic("x-access-token:" + token)
+	}
+	if op.user != nil {
+		password, _ := op.user.Password()
+		header = basic(op.user.Username() + ":" + password)
+	}
+	if header == "" || strings.ContainsAny(header, "\n\"\\") {
+		return ""
+	}
+	return fmt.Sprintf("[http %q]\n\textraHeader = \"Authorization: %s\"\n", u.Scheme+"://"+u.Host+"/", header)
+}
+
+func (g *gitCommand) close() { g.config.Close() }
+
+// run runs git and returns its answer without the last newline. An error is
+// git's last word.
+func (g *gitCommand) run(ctx context.Context, args ...string) (string, error) {
+	cmd := osexec.CommandContext(ctx, g.program, args...)
+	cmd.Dir, cmd.Env, cmd.ExtraFiles = g.dir, g.env, []*os.File{g.config}
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return "", cause
+		}
+		if errors.As(err, new(*osexec.ExitError)) {
+			err = errors.New(lastLine(said.String()))
+		}
+		return "", fmt.Errorf("git %s: %w", args[0], err)
+	}
+	return strings.TrimSuffix(out.String(), "\n"), nil
+}
+
+// lastLine is the last line of what git said, without "fatal:".
+func lastLine(s string) string {
+	s = strings.TrimSpace(s)
+	s = s[strings.LastIndexByte(s, '\n')+1:]
+	return strings.TrimPrefix(s, "fatal: ")
+}
