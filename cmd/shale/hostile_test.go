@@ -25,7 +25,7 @@ import (
 //	swapped           the manifest is not the one that was asked for by digest
 //	short             the layer ends early, and so says its length
 //	cut               the connection breaks in the middle of the layer
-//	stalled           the layer stops coming in the middle
+//	stalled           the layer stops coming in the middle; a push gets no answer
 //	gzip              the layer has the right digest and ends in mid-stream
 //	tar               the tar in the layer ends in mid-member
 //	diff-id           the config promises another layer
@@ -64,6 +64,9 @@ func (h hostile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	repo, want, found := strings.Cut(path, "/blobs/")
+	if repo == "stalled" && r.Method == http.MethodPost {
+		h.stall(r)
+	}
 	if !found || r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.WriteHeader(http.StatusMethodNotAllowed)
 		return
@@ -114,14 +117,19 @@ func (h hostile) layer(w http.ResponseWriter, r *http.Request, repo string, i im
 		_, _ = w.Write(half)
 		_ = http.NewResponseController(w).Flush()
 		if repo == "stalled" {
-			select {
-			case <-h.release:
-			case <-r.Context().Done():
-			}
+			h.stall(r)
 		}
 		panic(http.ErrAbortHandler)
 	default:
 		i.served(w, r, i.layer)
+	}
+}
+
+// stall waits until the client leaves or the script ends.
+func (h hostile) stall(r *http.Request) {
+	select {
+	case <-h.release:
+	case <-r.Context().Done():
 	}
 }
 

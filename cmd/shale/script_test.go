@@ -59,6 +59,7 @@ func runTests(m *testing.M) int {
 //	registry                serves a registry of its own; its address is $REGISTRY
 //	free-port VAR           puts a port that nobody listens on into VAR
 //	fails CODE ARG...       runs shale, which has to end with that code and one line of error
+//	interrupt CODE WORD ARG...  runs shale, sends a SIGINT when it has said WORD, and wants that exit code
 //	whole                   checks that the store is whole and that gc leaves nothing behind
 //	small-disk DIR SIZE     mounts a tmpfs of that size (as mount(8) takes it) at DIR
 //	archive FILE MEMBER...  writes a tar, see [writeArchive]; cut and spoil do harm to a file
@@ -84,6 +85,7 @@ func TestScripts(t *testing.T) {
 			"shale":     shale,
 			"fails":     fails,
 			"whole":     whole,
+			"interrupt": interrupt,
 
 			"hostile-registry": hostileRegistry,
 			"small-disk":       smallDisk,
@@ -173,6 +175,41 @@ func fails(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if told != 1 {
 		ts.Fatalf("%d lines of error, want one", told)
+	}
+}
+
+// interrupt runs shale until it has said args[1], interrupts it as Ctrl-C does,
+// and wants it to end with the exit code args[0] before long.
+func interrupt(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: interrupt CODE WORD ARG...")
+	}
+	cmd := command(ts.Getenv, args[2:]...)
+	cmd.Dir = ts.MkAbs(".")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	cmd.Stderr = cmd.Stdout
+	ts.Check(cmd.Start())
+	late := time.AfterFunc(20*time.Second, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	defer late.Stop()
+	var said []byte
+	buf := make([]byte, 4096)
+	for sent := false; ; {
+		n, err := out.Read(buf)
+		said = append(said, buf[:n]...)
+		if !sent && bytes.Contains(said, []byte(args[1])) {
+			sent = true
+			ts.Check(syscall.Kill(-cmd.Process.Pid, syscall.SIGINT))
+		}
+		if err != nil {
+			break
+		}
+	}
+	_ = cmd.Wait()
+	ts.Logf("%s", said)
+	if code := cmd.ProcessState.ExitCode(); strconv.Itoa(code) != args[0] {
+		ts.Fatalf("exit code is %d, want %s", code, args[0])
 	}
 }
 

@@ -52,6 +52,32 @@ func each(cmd *cobra.Command, args []string, f func(arg string) error) error {
 	})
 }
 
+// eachAtOnce is each for what takes its time, such as a container that has to
+// stop: all arguments at once, up to a limit that is Docker's.
+func eachAtOnce(cmd *cobra.Command, args []string, f func(arg string) error) error {
+	const most = 50
+	slots := make(chan struct{}, most)
+	results := make(map[string]chan error)
+	for _, arg := range args {
+		if results[arg] != nil {
+			continue
+		}
+		done := make(chan error, 1)
+		results[arg] = done
+		go func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			done <- f(arg)
+		}()
+	}
+	return each(cmd, args, func(arg string) error {
+		done := results[arg]
+		err := <-done
+		done <- err // for an argument that is given twice
+		return err
+	})
+}
+
 // apart returns the errors that are to be reported one by one.
 func apart(err error) []error {
 	var list several

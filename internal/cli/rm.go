@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -23,10 +24,10 @@ func rmCommand(e *engine.Engine) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return each(cmd, args, func(name string) error {
+			return eachAtOnce(cmd, args, func(name string) error {
 				err := containers.Remove(cmd.Context(), strings.Trim(name, "/"), o)
 				if o.Force && errors.Is(err, errdefs.ErrNotFound) {
-					return nil
+					_, err = fmt.Fprintln(cmd.ErrOrStderr(), "shale:", withoutClass(err.Error()))
 				}
 				return err
 			})

@@ -18,7 +18,7 @@ func stopCommand(e *engine.Engine) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return each(cmd, args, func(name string) error {
+			return eachAtOnce(cmd, args, func(name string) error {
 				return containers.Stop(cmd.Context(), name, signal, seconds(cmd, timeout))
 			})
 		},
@@ -39,7 +39,7 @@ func restartCommand(e *engine.Engine) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return each(cmd, args, func(name string) error {
+			return eachAtOnce(cmd, args, func(name string) error {
 				return containers.Restart(cmd.Context(), name, signal, seconds(cmd, timeout))
 			})
 		},
