@@ -194,8 +194,9 @@ func (j *job) export(ctx context.Context, res *client.Result) (Result, error) {
 
 // built is an image before it is written anywhere.
 type built struct {
-	config []byte
-	layers []digest.Digest
+	config       []byte
+	layers       []digest.Digest
+	attestations []image.Attestation
 }
 
 // describe completes the config of the image.
@@ -212,7 +213,7 @@ func (j *job) describe(ctx context.Context, res *client.Result, r *ref.Ref, conf
 		}
 	}
 	config, err = export.Config(config, base, layers, epoch, j.Now().UTC())
-	return built{config, export.DiffIDs(layers)}, err
+	return built{config: config, layers: export.DiffIDs(layers)}, err
 }
 
 // single takes apart a result for one platform.

@@ -13,7 +13,7 @@ import (
 func (j *job) toImage(ctx context.Context, b built) (Result, error) {
 	step := j.status.Step("exporting to image")
 	step.Progress("exporting layers", 0, 0, true)
-	img, err := j.Images.Write(ctx, j.lease, b.config, b.layers, j.req.Output.Names)
+	img, err := j.Images.WriteAttested(ctx, j.lease, b.config, b.layers, b.attestations, j.req.Output.Names)
 	if err != nil {
 		err = fmt.Errorf("export image: %w", err)
 		step.Done(err)
@@ -31,7 +31,7 @@ func (j *job) toImage(ctx context.Context, b built) (Result, error) {
 // toArchive writes the image to where the request says.
 func (j *job) toArchive(ctx context.Context, b built) (Result, error) {
 	step := j.status.Step("exporting to docker and oci image format")
-	id, err := j.Images.SaveBuilt(ctx, j.req.Output.Archive, b.config, b.layers, j.req.Output.Names)
+	id, err := j.Images.SaveBuilt(ctx, j.req.Output.Archive, b.config, b.layers, b.attestations, j.req.Output.Names)
 	step.Done(err)
 	return Result{archived: id}, err
 }

@@ -31,7 +31,25 @@ type Inspect struct {
 	RootFS        RootFS
 	Metadata      Metadata
 	Descriptor    *ocispec.Descriptor `json:",omitempty"`
+	Manifests     []ManifestSummary   `json:",omitempty"` // of an index
 }
+
+// ManifestSummary is an entry of an index in Docker's words (moby,
+// api/types/image/manifest.go).
+type ManifestSummary struct {
+	ID              string
+	Descriptor      ocispec.Descriptor
+	Available       bool
+	Kind            string           // "image", "attestation" or "unknown"
+	ImageData       *ImageData       `json:",omitempty"`
+	AttestationData *AttestationData `json:",omitempty"`
+}
+
+// ImageData is what is known of an image without reading it.
+type ImageData struct{ Platform ocispec.Platform }
+
+// AttestationData says which manifest an attestation is about.
+type AttestationData struct{ For digest.Digest }
 
 // GraphDriver says how layers become a file system.
 type GraphDriver struct {
@@ -79,6 +97,9 @@ func (i *Images) Inspect(ctx context.Context, name string, platform *ocispec.Pla
 		RootFS:        RootFS{Type: "layers", Layers: img.DiffIDs},
 		Descriptor:    &img.Target,
 	}
+	if out.Manifests, err = i.manifestSummaries(img.Target); err != nil {
+		return Inspect{}, err
+	}
 	if out.Comment == "" && len(c.History) > 0 {
 		out.Comment = c.History[len(c.History)-1].Comment
 	}
@@ -101,6 +122,26 @@ func (i *Images) Inspect(ctx context.Context, name string, platform *ocispec.Pla
 		}
 	}
 	return out, nil
+}
+
+// manifestSummaries lists what an index names; nothing for a manifest.
+func (i *Images) manifestSummaries(target ocispec.Descriptor) ([]ManifestSummary, error) {
+	doc, err := i.document(target)
+	if err != nil || doc.index == nil {
+		return nil, err
+	}
+	var list []ManifestSummary
+	for _, m := range doc.index.Manifests {
+		s := ManifestSummary{ID: m.Digest.String(), Descriptor: m, Available: i.has(m.Digest), Kind: "unknown"}
+		switch {
+		case isAttestation(m):
+			s.Kind, s.AttestationData = "attestation", &AttestationData{digest.Digest(m.Annotations[attestationTarget])}
+		case m.Platform != nil:
+			s.Kind, s.ImageData = "image", &ImageData{*m.Platform}
+		}
+		list = append(list, s)
+	}
+	return list, nil
 }
 
 // summary returns the list entry of the image id, nil if it has none.

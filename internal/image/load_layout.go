@@ -151,8 +151,35 @@ func (a *archive) layoutImage(desc ocispec.Descriptor, platform *ocispec.Platfor
 	if img == nil {
 		return nil, noPlatform(doc.index, want)
 	}
+	img.documents = append(img.documents, a.attestations(doc.index, seen)...)
 	img.documents = append(img.documents, doc.raw)
 	return img, nil
+}
+
+// attestations are the documents of what index says of its images, as far as
+// the archive has them.
+func (a *archive) attestations(index *ocispec.Index, images map[digest.Digest]bool) [][]byte {
+	var list [][]byte
+	for _, m := range index.Manifests {
+		if !isAttestation(m) || !images[digest.Digest(m.Annotations[attestationTarget])] {
+			continue
+		}
+		raw, ok := a.blob(m.Digest)
+		if !ok {
+			continue
+		}
+		doc, err := parseAny(m, raw)
+		if err != nil || checkAttestation(doc) != nil {
+			continue
+		}
+		for _, b := range attestationBlobs(doc.manifest) {
+			if data, ok := a.blob(b.Digest); ok {
+				list = append(list, data)
+			}
+		}
+		list = append(list, raw)
+	}
+	return list
 }
 
 func (a *archive) layoutManifestImage(doc document) (*archived, error) {

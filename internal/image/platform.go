@@ -21,10 +21,6 @@ func ParsePlatform(s string) (ocispec.Platform, error) {
 	return platforms.Normalize(p), nil
 }
 
-// attestation marks manifests that BuildKit puts beside an image's in its
-// index: they describe the image and can't be run.
-const attestation = "vnd.docker.reference.type"
-
 // candidates returns the manifests of index that can serve p, best first. One
 // that names no platform comes last: its config will tell.
 func candidates(index *ocispec.Index, p ocispec.Platform) []ocispec.Descriptor {

@@ -123,6 +123,9 @@ func (i *Images) pull(ctx context.Context, named reference.Named, o PullOptions)
 	if err := p.layers(ctx, m.manifest.Layers, config.RootFS.DiffIDs); err != nil {
 		return ocispec.Descriptor{}, err
 	}
+	if err := p.attestations(ctx, doc, m.desc.Digest); err != nil {
+		return ocispec.Descriptor{}, err
+	}
 	for _, data := range p.documents {
 		if _, err := i.Store.Put(ctx, lease, data); err != nil {
 			return ocispec.Descriptor{}, err

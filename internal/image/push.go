@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"runtime"
 
 	"cuelabs.dev/go/oci/ociregistry"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -199,9 +201,16 @@ func (p *pushing) send(ctx context.Context, target ocispec.Descriptor) (document
 	return p.sendImage(ctx, img)
 }
 
-// whole says whether all images of an index are in the store.
+// whole says whether all images of an index are in the store, with their
+// attestations.
 func (i *Images) whole(index *ocispec.Index) bool {
 	for _, m := range index.Manifests {
+		if isAttestation(m) {
+			if !i.hasAttestation(m) {
+				return false
+			}
+			continue
+		}
 		doc, err := i.document(m)
 		if err != nil || doc.manifest == nil {
 			return false
@@ -225,12 +234,9 @@ func (p *pushing) sendIndex(ctx context.Context, doc document) (document, error)
 	index := *doc.index
 	index.Manifests = nil
 	changed := false
-	for _, m := range doc.index.Manifests {
-		img, err := p.images.open(m, nil)
-		if err != nil {
-			return document{}, err
-		}
-		sent, err := p.sendImage(ctx, img)
+	images := map[digest.Digest]ocispec.Descriptor{} // by the digest that they have here
+	for _, m := range attestationsLast(doc.index.Manifests) {
+		sent, err := p.sendEntry(ctx, m, images)
 		if err != nil {
 			return document{}, err
 		}
@@ -243,6 +249,10 @@ func (p *pushing) sendIndex(ctx context.Context, doc document) (document, error)
 		if sent.desc.Digest != m.Digest {
 			changed = true
 			m.MediaType, m.Digest, m.Size = sent.desc.MediaType, sent.desc.Digest, sent.desc.Size
+			if isAttestation(m) {
+				m.Annotations = maps.Clone(m.Annotations)
+				m.Annotations[attestationTarget] = sent.manifest.Subject.Digest.String()
+			}
 		}
 		index.Manifests = append(index.Manifests, m)
 	}
@@ -255,6 +265,21 @@ func (p *pushing) sendIndex(ctx context.Context, doc document) (document, error)
 		return document{}, err
 	}
 	return parseDocument(describe(index.MediaType, data), data)
+}
+
+// sendEntry sends what an entry of an index leads to and returns its
+// manifest. images are those that were sent before.
+func (p *pushing) sendEntry(ctx context.Context, m ocispec.Descriptor, images map[digest.Digest]ocispec.Descriptor) (document, error) {
+	if isAttestation(m) {
+		return p.sendAttestation(ctx, m, images)
+	}
+	img, err := p.images.open(m, nil)
+	if err != nil {
+		return document{}, err
+	}
+	sent, err := p.sendImage(ctx, img)
+	images[m.Digest] = sent.desc
+	return sent, err
 }
 
 // sendImage sends layers and config of an image and returns its manifest.

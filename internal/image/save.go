@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -56,6 +57,7 @@ type saving struct {
 type saved struct {
 	image    *Image
 	manifest []byte
+	said     []attested
 	names    []reference.NamedTagged
 }
 
@@ -92,11 +94,15 @@ func (s *saving) addOne(ctx context.Context, name string, platform *ocispec.Plat
 	}
 	at := slices.IndexFunc(s.list, func(o *saved) bool { return o.image.ConfigDigest == img.ConfigDigest })
 	if at < 0 {
-		_, manifest, err := s.images.manifestOf(img.RawConfig, img.DiffIDs)
+		desc, manifest, err := s.images.manifestOf(img.RawConfig, img.DiffIDs)
 		if err != nil {
 			return err
 		}
-		s.list = append(s.list, &saved{image: img, manifest: manifest})
+		said, err := s.images.saidOf(img, desc)
+		if err != nil {
+			return err
+		}
+		s.list = append(s.list, &saved{image: img, manifest: manifest, said: said})
 		at = len(s.list) - 1
 	}
 	if img.Name == "" {
@@ -143,6 +149,12 @@ func (s *saving) write(ctx context.Context, w io.Writer) error {
 			Architecture: img.image.Config.Architecture, OS: img.image.Config.OS, Variant: img.image.Config.Variant,
 		}
 		docs[desc.Digest], docs[img.image.ConfigDigest] = img.manifest, img.image.RawConfig
+		if len(img.said) > 0 {
+			var err error
+			if desc, err = img.index(desc, docs); err != nil {
+				return err
+			}
+		}
 		item := archiveItem{Config: blobPath(img.image.ConfigDigest), RepoTags: []string{}, Layers: []string{}}
 		for _, d := range img.image.DiffIDs {
 			layers[d] = true
@@ -176,6 +188,20 @@ func (s *saving) write(ctx context.Context, w io.Writer) error {
 		return a.err
 	}
 	return a.tar.Close()
+}
+
+// index adds what is said of an image to docs, and an index of both, which it
+// returns.
+func (s *saved) index(manifest ocispec.Descriptor, docs map[digest.Digest][]byte) (ocispec.Descriptor, error) {
+	all := []ocispec.Descriptor{manifest}
+	for _, a := range s.said {
+		maps.Copy(docs, a.blobs)
+		docs[a.desc.Digest] = a.raw
+		all = append(all, a.desc)
+	}
+	desc, data, err := indexOf(all...)
+	docs[desc.Digest] = data
+	return desc, err
 }
 
 // layer copies a layer into the archive and verifies it on the way.

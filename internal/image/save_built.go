@@ -10,9 +10,10 @@ import (
 )
 
 // SaveBuilt writes an image that is not in the list, of config and layers,
-// lowest first, in the form of [Images.Save] and with names. The caller has a
-// lease on the layers. It returns the image's id.
-func (i *Images) SaveBuilt(ctx context.Context, w io.Writer, config []byte, layers []digest.Digest, names []string) (digest.Digest, error) {
+// lowest first, with its attestations, if any, in the form of [Images.Save]
+// and with names. The caller has a lease on the layers. It returns the
+// image's id.
+func (i *Images) SaveBuilt(ctx context.Context, w io.Writer, config []byte, layers []digest.Digest, about []Attestation, names []string) (digest.Digest, error) {
 	desc, manifest, err := i.manifestOf(config, layers)
 	if err != nil {
 		return "", fmt.Errorf("save image: %w", err)
@@ -23,6 +24,13 @@ func (i *Images) SaveBuilt(ctx context.Context, w io.Writer, config []byte, laye
 	}}
 	if one.image.Config, err = parseConfig(describe("", config), config, len(layers)); err != nil {
 		return "", fmt.Errorf("save image: %w", err)
+	}
+	if len(about) > 0 {
+		said, err := attest(desc, about)
+		if err != nil {
+			return "", fmt.Errorf("save image: %w", err)
+		}
+		one.said = []attested{said}
 	}
 	for _, name := range names {
 		named, err := ParseName(name)

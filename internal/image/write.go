@@ -17,6 +17,13 @@ import (
 // points names at it. Without names the image is dangling. An image that
 // loses its last name to the new one becomes dangling, too.
 func (i *Images) Write(ctx context.Context, l *store.Lease, config []byte, layers []digest.Digest, names []string) (*Image, error) {
+	return i.WriteAttested(ctx, l, config, layers, nil, names)
+}
+
+// WriteAttested is Write of an image with attestations, if there are any:
+// the names point at an index of both. The manifest of the image is the same
+// with and without them.
+func (i *Images) WriteAttested(ctx context.Context, l *store.Lease, config []byte, layers []digest.Digest, about []Attestation, names []string) (*Image, error) {
 	refs := make([]naming, 0, len(names))
 	for _, name := range names {
 		named, err := ParseName(name)
@@ -26,6 +33,9 @@ func (i *Images) Write(ctx context.Context, l *store.Lease, config []byte, layer
 		refs = append(refs, naming{name: named.String()})
 	}
 	desc, err := i.writeManifest(ctx, l, config, layers)
+	if err == nil && len(about) > 0 {
+		desc, err = i.writeIndex(ctx, l, config, desc, about)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +77,34 @@ func (i *Images) writeManifest(ctx context.Context, l *store.Lease, config []byt
 		}
 	}
 	return desc, nil
+}
+
+// writeIndex stores the attestations of an image and an index of both.
+func (i *Images) writeIndex(ctx context.Context, l *store.Lease, config []byte, manifest ocispec.Descriptor, about []Attestation) (ocispec.Descriptor, error) {
+	a, err := attest(manifest, about)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if err := i.putAttested(ctx, l, a); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if manifest.Platform, err = platformOf(config); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	desc, data, err := indexOf(manifest, a.desc)
+	if err == nil {
+		_, err = i.Store.Put(ctx, l, data)
+	}
+	return desc, err
+}
+
+// platformOf is the platform that a config says.
+func platformOf(config []byte) (*ocispec.Platform, error) {
+	p := new(ocispec.Platform)
+	if err := json.Unmarshal(config, p); err != nil {
+		return nil, malformed("config: %s", err)
+	}
+	return p, nil
 }
 
 // manifestOf makes a manifest of config and the uncompressed layers.
