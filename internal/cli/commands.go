@@ -31,7 +31,9 @@ func addCommands(root *cobra.Command, e *engine.Engine) {
 		volumeCommand(e),
 	)...)
 	root.AddCommand(grouped(other,
+		commitCommand(e),
 		createCommand(e),
+		diffCommand(e),
 		fsckCommand(e),
 		gcCommand(e),
 		historyCommand(e),
@@ -41,6 +43,7 @@ func addCommands(root *cobra.Command, e *engine.Engine) {
 		killCommand(e),
 		loadCommand(e),
 		logsCommand(e),
+		pauseCommand(e),
 		portCommand(e),
 		renameCommand(e),
 		restartCommand(e),
@@ -50,6 +53,8 @@ func addCommands(root *cobra.Command, e *engine.Engine) {
 		startCommand(e),
 		stopCommand(e),
 		tagCommand(e),
+		topCommand(e),
+		unpauseCommand(e),
 		versionCommand(e),
 		waitCommand(e),
 	)...)

@@ -72,6 +72,9 @@ func (c *Containers) exec(ctx context.Context, name string, o *ExecOptions) (*sa
 	if !r.running || r.state.Pid == 0 {
 		return nil, because(errdefs.ErrConflict, "container %s is not running", r.config.ID)
 	}
+	if r.status() == Paused {
+		return nil, because(errdefs.ErrConflict, "container %s is paused, unpause the container before exec", r.config.ID)
+	}
 	process, err := execProcess(&r.config, o)
 	if err != nil {
 		return nil, err

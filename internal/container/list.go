@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -94,9 +95,12 @@ func (r *record) status() Status {
 	switch {
 	case !r.running:
 		return r.state.Status
-	case r.state.Status == Restarting, r.state.Status == Paused:
-		return r.state.Status
+	case r.state.Status == Restarting:
+		return Restarting
 	case r.state.Pid != 0:
+		if _, err := os.Lstat(r.path(pauseFile)); err == nil {
+			return Paused
+		}
 		return Running
 	}
 	return Created // owned, and on its way

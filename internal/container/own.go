@@ -50,8 +50,10 @@ const (
 func (o *owner) run(ctx context.Context) (exit sandbox.Exit, err error) {
 	defer func() { err = errors.Join(err, o.leave(exit, err)) }()
 	// A container that a person stopped is started by a person.
-	if err := os.Remove(o.r.path(stopFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return exit, o.failed(err)
+	for _, mark := range []string{stopFile, pauseFile} {
+		if err := os.Remove(o.r.path(mark)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return exit, o.failed(err)
+		}
 	}
 	if err := o.openLog(); err != nil {
 		return exit, o.failed(err)

@@ -30,6 +30,7 @@ const (
 	stateFile   = "state.json"
 	runningFile = "running" // locked by the owner; holds the last exit code
 	stopFile    = "stopped" // there if a person stopped it
+	pauseFile   = "paused"  // there while its processes are frozen
 	logFile     = "log.json"
 	sandboxDir  = "sandbox"
 	mountDir    = "root"

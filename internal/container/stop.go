@@ -56,6 +56,9 @@ func (c *Containers) stop(ctx context.Context, r *record, signal string, timeout
 	if err := r.markStopped(); err != nil {
 		return err
 	}
+	if err := c.awaken(r); err != nil {
+		return err
+	}
 	if err := r.signal(sig); err != nil && !errors.Is(err, errdefs.ErrConflict) {
 		return err
 	}
@@ -98,7 +101,7 @@ func (c *Containers) Kill(ctx context.Context, name, signal string) error {
 		return because(errdefs.ErrConflict, "cannot kill container: %s: container %s is not running", name, r.config.ID)
 	}
 	if sig == unix.SIGKILL {
-		if err := r.markStopped(); err != nil {
+		if err := errors.Join(r.markStopped(), c.awaken(r)); err != nil {
 			return err
 		}
 	}
@@ -216,7 +219,7 @@ func (c *Containers) Remove(ctx context.Context, name string, o RemoveOptions) e
 		return because(errdefs.ErrConflict, "cannot remove container %q: container is running: stop the container before removing or force remove", "/"+r.config.Name)
 	}
 	if r.running {
-		if err := r.markStopped(); err != nil {
+		if err := errors.Join(r.markStopped(), c.awaken(r)); err != nil {
 			return err
 		}
 		if err := r.signal(unix.SIGKILL); err != nil && !errors.Is(err, errdefs.ErrConflict) {
