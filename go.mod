@@ -37,9 +37,14 @@ require (
 	golang.org/x/term v0.47.0
 	google.golang.org/grpc v1.84.0
 	google.golang.org/protobuf v1.36.12
+	gvisor.dev/gvisor v0.0.0-20260905035102-160fafc42237
 )
 
-require github.com/cilium/ebpf v0.17.3 // indirect
+require (
+	github.com/cilium/ebpf v0.17.3 // indirect
+	github.com/google/btree v1.1.2 // indirect
+	golang.org/x/exp v0.0.0-20260603202125-055de637280b // indirect
+)
 
 require (
 	cyphar.com/go-pathrs v0.2.6 // indirect
