@@ -79,7 +79,7 @@ var legacyBuildFlags = []struct {
 	name, short string
 	bool        bool
 }{
-	{"compress", "", true}, {"force-rm", "", true}, {"rm", "", true}, {"squash", "", true},
+	{"compress", "", true}, {"force-rm", "", true}, {"rm", "", true}, {"squash", "", true}, {"disable-content-trust", "", true},
 	{"cpu-period", "", false}, {"cpu-quota", "", false}, {"cpu-shares", "c", false}, {"cpuset-cpus", "", false},
 	{"cpuset-mems", "", false}, {"isolation", "", false}, {"memory", "m", false}, {"memory-swap", "", false},
 	{"security-opt", "", false},

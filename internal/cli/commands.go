@@ -58,4 +58,5 @@ func addCommands(root *cobra.Command, e *engine.Engine) {
 		versionCommand(e),
 		waitCommand(e),
 	)...)
+	completeArguments(root, e)
 }

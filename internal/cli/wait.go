@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -19,16 +18,13 @@ func waitCommand(e *engine.Engine) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var errs []error
-			for _, name := range args {
+			return forEach(args, func(name string) error {
 				code, err := containers.Wait(cmd.Context(), name)
-				if err != nil {
-					errs = append(errs, err)
-					continue
+				if err == nil {
+					_, err = fmt.Fprintln(cmd.OutOrStdout(), code)
 				}
-				fmt.Fprintln(cmd.OutOrStdout(), code)
-			}
-			return errors.Join(errs...)
+				return err
+			})
 		},
 	}
 }
