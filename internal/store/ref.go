@@ -195,6 +195,9 @@ func (s *Store) walkNames(ctx context.Context, top, dir string, f func(refName, 
 	}
 	entries, err := d.ReadDir(-1)
 	d.Close()
+	if errors.Is(err, fs.ErrNotExist) { // removed since it was opened
+		return nil
+	}
 	if err != nil {
 		return err
 	}
