@@ -23,6 +23,7 @@ type node struct {
 type inode struct {
 	mode     uint16 // type and permissions, as in stat(2)
 	opaque   bool
+	implied  bool // a directory that is no member
 	veils    bool // a directory that holds whiteouts
 	tail     bool // the last part of a block of data stands behind the inode
 	links    uint32
@@ -73,10 +74,14 @@ type treeBuilder struct {
 	follows int    // parts of names seen behind symbolic links
 }
 
+// impliedDir is a directory that a tar needs and doesn't hold. Unpackers agree
+// on these attributes where no layer below has others.
+var impliedDir = inode{mode: typeDir | 0o755, implied: true}
+
 func newTreeBuilder() *treeBuilder {
 	t := &treeBuilder{xattrs: map[string]uint32{}}
 	t.inodes.add(inode{}) // number 0 is none
-	t.nodes.add(node{inode: t.inodes.add(inode{mode: typeDir | 0o755})})
+	t.nodes.add(node{inode: t.inodes.add(impliedDir)})
 	t.lastDir = "."
 	return t
 }
@@ -232,7 +237,7 @@ func (t *treeBuilder) keep(member string, b []byte) (uint32, error) {
 func (t *treeBuilder) inode(id uint32) *inode { return t.inodes.at(t.nodes.at(id).inode) }
 
 // directory returns the node of the directory that a clean name leads to. What
-// is missing is made, as unpackers do, owned by root and with mode 0755.
+// is missing is made, as unpackers do.
 func (t *treeBuilder) directory(member, name string) (uint32, error) {
 	if name == t.lastDir {
 		return t.last, nil
@@ -330,7 +335,7 @@ func (t *treeBuilder) step(member string, at uint32, part string, create bool) (
 		return 0, err
 	}
 	if n := t.nodes.at(id); n.inode == 0 {
-		n.inode = t.inodes.add(inode{mode: typeDir | 0o755})
+		n.inode = t.inodes.add(impliedDir)
 	}
 	return id, nil
 }

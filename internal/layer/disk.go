@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"strings"
 
 	"github.com/containerd/errdefs"
 )
@@ -24,24 +25,27 @@ type diskInode struct {
 	end      int64 // … and where they end; a tail or a list of chunks follows
 }
 
-// decodeSuper checks the super block and returns the root.
-func decodeSuper(b []byte, size int64) (root uint64, err error) {
+// decodeSuper checks the super block and returns the root, and whether other
+// directories are implied.
+func decodeSuper(b []byte, size int64) (root uint64, implies bool, err error) {
 	le := binary.LittleEndian
 	if le.Uint32(b) != erofsMagic {
-		return 0, corrupt("no EROFS image")
+		return 0, false, corrupt("no EROFS image")
 	}
-	if name, _, _ := bytes.Cut(b[64:80], []byte{0}); string(name) != volume {
-		return 0, fmt.Errorf("index: format %q, not %q: %w", name, volume, errdefs.ErrFailedPrecondition)
+	text, _, _ := bytes.Cut(b[64:80], []byte{0})
+	name, implies := strings.CutSuffix(string(text), impliesMark)
+	if name != volume {
+		return 0, false, fmt.Errorf("index: format %q, not %q: %w", name, volume, errdefs.ErrFailedPrecondition)
 	}
 	sum := bytes.Clone(b)
 	clear(sum[4:8])
 	if ^crc32.Checksum(sum, crc32.MakeTable(crc32.Castagnoli)) != le.Uint32(b[4:]) {
-		return 0, corrupt("bad checksum")
+		return 0, false, corrupt("bad checksum")
 	}
 	if blocks := int64(le.Uint32(b[36:])); size < blocks<<blockShift {
-		return 0, corrupt("%d bytes, not %d", size, blocks<<blockShift)
+		return 0, false, corrupt("%d bytes, not %d", size, blocks<<blockShift)
 	}
-	return uint64(le.Uint16(b[14:])), nil
+	return uint64(le.Uint16(b[14:])), implies, nil
 }
 
 // inode reads the inode with a number.
@@ -155,32 +159,34 @@ func (d diskBlock) entry(i int) (diskEntry, error) {
 	return diskEntry{name, le.Uint64(b), b[10]}, nil
 }
 
-// attributes returns the extended attributes of in, without those of
-// overlayfs, and whether they mark an opaque directory.
-func (f *FS) attributes(in *diskInode) (set map[string][]byte, opaque bool, err error) {
+// attributes puts the extended attributes of in into s: those of overlayfs by
+// what they mean, the others as they are.
+func (f *FS) attributes(s *Stat, in *diskInode) error {
 	b, err := f.index.read(in.xattrs, in.end-in.xattrs)
 	if err != nil {
-		return nil, false, err
+		return err
 	}
 	for len(b) >= 4 {
 		name, size := int(b[0]), int(binary.LittleEndian.Uint16(b[2:]))
 		number := int(b[1])
 		all := (4 + name + size + 3) &^ 3
 		if all > len(b) || number >= len(xattrPrefixes) {
-			return nil, false, corrupt("attributes of inode %d", in.nid)
+			return corrupt("attributes of inode %d", in.nid)
 		}
 		key := xattrPrefixes[number] + string(b[4:4+name])
 		value := b[4+name : 4+name+size : 4+name+size]
 		b = b[all:]
 		switch {
 		case key == opaqueXattr:
-			opaque = string(value) == "y"
+			s.Opaque = string(value) == "y"
+		case key == impliedXattr:
+			s.Implied = true
 		case !ofOverlay(key):
-			if set == nil {
-				set = map[string][]byte{}
+			if s.Xattrs == nil {
+				s.Xattrs = map[string][]byte{}
 			}
-			set[key] = value
+			s.Xattrs[key] = value
 		}
 	}
-	return set, opaque, nil
+	return nil
 }

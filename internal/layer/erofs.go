@@ -52,11 +52,19 @@ const (
 	// directory that it merges with no other. Else it lists them there as
 	// files that can't be opened.
 	originXattr = "trusted.overlay.origin"
+
+	// impliedXattr marks a directory that is no member of the tar. It has a
+	// name that overlayfs neither shows nor copies to an upper directory.
+	impliedXattr = "trusted.overlay.shale.implied"
 )
 
 // volume is in the super block of each index. The number changes with the
 // format; indexes of another are made again.
-const volume = "shale index 1"
+const volume = "shale index 2"
+
+// impliesMark follows in the name of a volume that has an implied directory
+// other than the root, so that who opens an index knows it without a search.
+const impliesMark = " +"
 
 // xattrPrefixes are the beginnings of names that have a number.
 var xattrPrefixes = [...]string{
@@ -109,6 +117,7 @@ type superBlock struct {
 	blocks    uint32
 	tarBlocks uint32
 	uuid      [16]byte
+	implies   bool
 }
 
 // encode returns the block that holds super block and device slot.
@@ -122,7 +131,11 @@ func (s *superBlock) encode() []byte {
 	le.PutUint64(b[16:], s.inodes)
 	le.PutUint32(b[36:], s.blocks)
 	copy(b[48:64], s.uuid[:])
-	copy(b[64:80], volume)
+	name := volume
+	if s.implies {
+		name += impliesMark
+	}
+	copy(b[64:80], name)
 	le.PutUint32(b[80:], incompatChunks|incompatDevice)
 	le.PutUint16(b[86:], 1) // extra devices
 	le.PutUint16(b[88:], slotOffset/slotSize)

@@ -245,8 +245,7 @@ func (f *FS) info(name string, in *diskInode) (fs.FileInfo, error) {
 		s.Whiteout = in.data == 0 && in.mode&typeMask == typeChar
 	}
 	if in.end > in.xattrs {
-		var err error
-		if s.Xattrs, s.Opaque, err = f.attributes(in); err != nil {
+		if err := f.attributes(s, in); err != nil {
 			return nil, err
 		}
 	}

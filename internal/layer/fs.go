@@ -27,6 +27,8 @@ type FS struct {
 	tar   io.ReaderAt
 	root  uint64
 
+	implies bool
+
 	tarSize int64 // in bytes, rounded up to blocks
 }
 
@@ -45,7 +47,7 @@ func Open(index io.ReaderAt, indexSize int64, tar io.ReaderAt) (*FS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open index: %w", err)
 	}
-	if f.root, err = decodeSuper(b, indexSize); err != nil {
+	if f.root, f.implies, err = decodeSuper(b, indexSize); err != nil {
 		return nil, fmt.Errorf("open index: %w", err)
 	}
 	f.tarSize = int64(binary.LittleEndian.Uint32(b[superSize+64:])) << blockShift
@@ -62,6 +64,10 @@ func Open(index io.ReaderAt, indexSize int64, tar io.ReaderAt) (*FS, error) {
 // Shows reports whether the index is that of a tar of size bytes, as far as
 // the size tells.
 func (f *FS) Shows(size int64) bool { return f.tarSize == alignUp(size, blockSize) }
+
+// Implies reports whether the layer has a directory, other than the root, that
+// its tar doesn't hold ([Stat.Implied]).
+func (f *FS) Implies() bool { return f.implies }
 
 // Open opens a file. Those that are neither regular nor a directory can only
 // be asked for their Stat. A regular one is an [io.ReaderAt], an [io.Seeker]

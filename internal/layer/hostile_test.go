@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -227,6 +228,50 @@ func TestWhiteoutsHideWhatIsBelowOnly(t *testing.T) {
 			if !strings.Contains(all[name], want) || want == "" && all[name] != "" {
 				t.Errorf("%v: %s is %q, want %q", names0(c.members), name, all[name], want)
 			}
+		}
+	}
+}
+
+// A directory that the tar holds nowhere is marked, and only such a one.
+func TestDirectoriesThatATarLeavesOutAreMarked(t *testing.T) {
+	file := reg("d/e/f", "1")
+	for _, c := range []struct {
+		members []m
+		implied string // names
+		implies bool
+	}{
+		{nil, ".", false},
+		{[]m{dir("./")}, "", false},
+		{[]m{dir("./"), dir("d"), dir("d/e"), file}, "", false},
+		{[]m{file}, ". d d/e", true},
+		{[]m{file, dir("d")}, ". d/e", true},
+		{[]m{file, dir("d/e"), dir("d"), dir(".")}, "", false},
+		{[]m{sym("l", "d"), reg("l/e/f", "1")}, ". d d/e", true},
+		{[]m{reg("d/.wh.e", "")}, ". d", true},
+		{[]m{reg("d/.wh..wh..opq", ""), file}, ". d d/e", true},
+		{[]m{reg(".wh.d", ""), file}, ". d/e", true}, // d has been removed, so it is a new one
+		{[]m{file, reg("d", "instead")}, ".", false},
+	} {
+		l := index(t, tarOf(t, c.members...))
+		var implied []string
+		err := fs.WalkDir(l, ".", func(name string, e fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			fi, err := e.Info()
+			if err == nil && fi.Sys().(*Stat).Implied {
+				implied = append(implied, name)
+				if len(fi.Sys().(*Stat).Xattrs) > 0 || fi.Mode() != fs.ModeDir|0o755 {
+					t.Errorf("%v: %s is %v with %v", names0(c.members), name, fi, fi.Sys())
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(implied, " "); got != c.implied || l.Implies() != c.implies {
+			t.Errorf("%v: implied are %q, %t; want %q, %t", names0(c.members), got, l.Implies(), c.implied, c.implies)
 		}
 	}
 }

@@ -49,6 +49,7 @@ func writeImage(w io.WriterAt, l *layout, tarSize int64) (data, end int64, err e
 		inodes:    l.files,
 		blocks:    uint32(end >> blockShift),
 		tarBlocks: uint32(alignUp(tarSize, blockSize) >> blockShift),
+		implies:   l.implies,
 	}
 	// overlayfs tells its layers apart by UUID.
 	copy(s.uuid[:], im.sum.Sum(nil))

@@ -12,6 +12,7 @@ type layout struct {
 	*treeBuilder
 	next     int64  // the first free byte
 	whiteout uint32 // the inode of all whiteouts
+	implies  bool   // directories other than the root are implied
 	files    uint64
 	content  int64
 	scratch  []uint32
@@ -70,7 +71,8 @@ func (l *layout) children(dir uint32) func(func(uint32) bool) {
 
 // sort puts the children of a directory into the order of their names, drops
 // the dead, and settles what whiteouts mean: one whose name the layer itself
-// has again hides only what is below, so such a directory is opaque.
+// has again hides only what is below, so such a directory is opaque, and has
+// nothing to do with one below, even if it is only implied.
 func (l *layout) sort(dir uint32) {
 	kids := l.scratch[:0]
 	for id := l.nodes.at(dir).child; id != 0; id = l.nodes.at(id).next {
@@ -85,7 +87,8 @@ func (l *layout) sort(dir uint32) {
 			n.inode = l.whiteout
 			l.inode(dir).veils = true
 		case n.whiteout && l.inode(id).mode&typeMask == typeDir:
-			l.inode(id).opaque = true
+			in := l.inode(id)
+			in.opaque, in.implied = true, false
 		}
 		kids = append(kids, id)
 	}
@@ -99,7 +102,9 @@ func (l *layout) sort(dir uint32) {
 	}
 	*link = 0
 	l.scratch = kids
-	l.inode(dir).size = l.dirSize(dir)
+	in := l.inode(dir)
+	in.size = l.dirSize(dir)
+	l.implies = l.implies || in.implied && dir != 0
 }
 
 func (l *layout) nameOf(id uint32) []byte { return l.text.at(l.nodes.at(id).name) }
@@ -146,6 +151,9 @@ func (l *layout) xattrsOf(in *inode) []byte {
 	}
 	if in.veils {
 		set = appendXattr(set, originXattr, "")
+	}
+	if in.implied {
+		set = appendXattr(set, impliedXattr, "y")
 	}
 	return set
 }

@@ -22,4 +22,9 @@ type Stat struct {
 	// Whiteout says that the name hides a file of the layers below. Opaque
 	// says that the directory hides all that it holds there.
 	Whiteout, Opaque bool
+
+	// Implied says that the tar doesn't hold the directory, only something in
+	// it. Its attributes are made up; those of a layer below count, if one has
+	// the directory.
+	Implied bool
 }

@@ -21,13 +21,17 @@ type erofs struct {
 func (d erofs) Name() string { return "erofs" }
 
 func (d erofs) Stack(ctx context.Context, layers []digest.Digest, at, upper, work string) ([]sys.Mount, error) {
-	layers, root, err := visible(d.store, layers)
+	s, err := look(d.store, layers)
+	if err != nil {
+		return nil, err
+	}
+	patch, err := s.patch(ctx, d.store, ownForm(), upper == "")
 	if err != nil {
 		return nil, err
 	}
 	mounts := []sys.Mount{scratch(at)}
 	var lowers []string
-	for i, l := range layers {
+	for i, l := range s.visible {
 		index, err := d.store.Index(ctx, l)
 		if err != nil {
 			return nil, fmt.Errorf("stack layer %s: %w", l, err)
@@ -42,11 +46,11 @@ func (d erofs) Stack(ctx context.Context, layers []digest.Digest, at, upper, wor
 			Data:  sys.Option("device", d.store.Path(l)),
 		})
 	}
-	if err := makeUpper(upper, work, root, true); err != nil {
+	if err := makeUpper(upper, work, s.root, true); err != nil {
 		return nil, err
 	}
-	return append(mounts, stack(lowers, at, upper, work)...), nil
+	return append(mounts, stack(patch.over(lowers), at, upper, work)...), nil
 }
 
-// Forget does nothing: the index belongs to the store, which reads it too.
-func (d erofs) Forget(context.Context, digest.Digest) error { return nil }
+// Forget removes patches. The index belongs to the store, which reads it too.
+func (d erofs) Forget(_ context.Context, l digest.Digest) error { return forget(d.store, l) }

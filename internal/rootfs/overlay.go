@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -22,8 +23,8 @@ import (
 
 // overlay stacks directories, into which each layer is unpacked once.
 //
-// The directory of a layer holds one tree a form, "trusted" or "user", and the
-// file "lock". A tree is there whole or not at all: it is made aside under
+// The directory of a layer holds one tree a form, "trusted" or "user", patches
+// and the file "lock". A tree is there whole or not at all: it is made aside under
 // the lock, synced and renamed.
 type overlay struct {
 	store *store.Store
@@ -61,21 +62,25 @@ func newOverlay(s *store.Store) overlay { return overlay{store: s, form: ownForm
 func (d overlay) Name() string { return "overlay" }
 
 func (d overlay) Stack(ctx context.Context, layers []digest.Digest, at, upper, work string) ([]sys.Mount, error) {
-	layers, root, err := visible(d.store, layers)
+	s, err := look(d.store, layers)
 	if err != nil {
 		return nil, err
 	}
-	if err := d.unpackMissing(ctx, layers); err != nil {
+	if err := d.unpackMissing(ctx, s.visible); err != nil {
+		return nil, err
+	}
+	patch, err := s.patch(ctx, d.store, d.form, upper == "")
+	if err != nil {
 		return nil, err
 	}
 	var lowers []string
-	for _, l := range layers {
+	for _, l := range s.visible {
 		lowers = append(lowers, d.tree(l))
 	}
-	if err := makeUpper(upper, work, root, !d.form.options.NoOwner); err != nil {
+	if err := makeUpper(upper, work, s.root, !d.form.options.NoOwner); err != nil {
 		return nil, err
 	}
-	return append([]sys.Mount{scratch(at)}, stack(lowers, at, upper, work, d.form.mount...)...), nil
+	return append([]sys.Mount{scratch(at)}, stack(patch.over(lowers), at, upper, work, d.form.mount...)...), nil
 }
 
 // tree is where layer l lies unpacked, or will.
@@ -179,16 +184,24 @@ func (d overlay) unpack(ctx context.Context, l digest.Digest) error {
 	if err := os.Mkdir(made, 0o700); err != nil {
 		return err
 	}
-	options := d.form.options
-	options.Warn = func(name string, err error) {
+	return layer.UnpackFS(ctx, source.FS, made, d.form.unpacking(ctx))
+}
+
+// unpacking returns the options of f with attributes that can't be kept logged.
+func (f form) unpacking(ctx context.Context) layer.UnpackOptions {
+	o := f.options
+	o.Warn = func(name string, err error) {
 		slog.DebugContext(ctx, "attribute left out of an unpacked layer", "file", name, "error", err)
 	}
-	return layer.UnpackFS(ctx, source.FS, made, options)
+	return o
 }
 
 // Forget removes the trees of layer l.
-func (d overlay) Forget(_ context.Context, l digest.Digest) error {
-	dir := d.store.TreeDir(l)
+func (d overlay) Forget(_ context.Context, l digest.Digest) error { return forget(d.store, l) }
+
+// forget removes what lies in the directory of trees of layer l.
+func forget(s *store.Store, l digest.Digest) error {
+	dir := s.TreeDir(l)
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -207,7 +220,7 @@ func (d overlay) Forget(_ context.Context, l digest.Digest) error {
 	if used {
 		return fmt.Errorf("forget layer %s: it is mounted: %w", l, errdefs.ErrFailedPrecondition)
 	}
-	if err := d.discard(dir); err != nil {
+	if err := discard(dir); err != nil {
 		return fmt.Errorf("forget layer %s: %w", l, err)
 	}
 	return nil
@@ -215,12 +228,16 @@ func (d overlay) Forget(_ context.Context, l digest.Digest) error {
 
 // discard removes the trees in dir, each under another name, so that half a
 // tree never bears the name of a whole one.
-func (d overlay) discard(dir string) error {
-	for _, name := range []string{"trusted", "user", "single"} {
-		tree := filepath.Join(dir, name)
-		if _, err := os.Lstat(tree); errors.Is(err, fs.ErrNotExist) {
+func discard(dir string) error {
+	trees, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, t := range trees {
+		if t.Name() == "lock" || strings.HasSuffix(t.Name(), aside) {
 			continue
 		}
+		tree := filepath.Join(dir, t.Name())
 		if err := os.RemoveAll(tree + aside); err != nil {
 			return err
 		}

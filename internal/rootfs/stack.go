@@ -1,8 +1,6 @@
 package rootfs
 
 import (
-	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -10,8 +8,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/shaleproject/shale/internal/layer"
-	"github.com/shaleproject/shale/internal/store"
 	"github.com/shaleproject/shale/internal/sys"
 )
 
@@ -57,35 +53,6 @@ func stack(lowers []string, at, upper, work string, options ...string) []sys.Mou
 		Data:   strings.Join(options, ","),
 		Layers: append(empty, lowers...),
 	})
-}
-
-// visible returns those of layers that a stack needs, and describes the root
-// directory of the highest; nil if there is none. To open each layer makes
-// sure that its index is whole before the kernel sees it.
-func visible(s *store.Store, layers []digest.Digest) (needed []digest.Digest, root fs.FileInfo, err error) {
-	layers = topmost(layers)
-	for i := len(layers) - 1; i >= 0; i-- {
-		info, err := rootOf(s, layers[i])
-		if err != nil {
-			return nil, nil, fmt.Errorf("stack layer %s: %w", layers[i], err)
-		}
-		if root == nil {
-			root = info
-		}
-		if st, ok := info.Sys().(*layer.Stat); ok && st.Opaque {
-			return layers[i:], root, nil // overlayfs merges roots, whatever they say
-		}
-	}
-	return layers, root, nil
-}
-
-func rootOf(s *store.Store, d digest.Digest) (fs.FileInfo, error) {
-	l, err := s.Layer(d)
-	if err != nil {
-		return nil, err
-	}
-	defer l.Close()
-	return l.Lstat(".")
 }
 
 // topmost drops from layers each that occurs again further up: overlayfs

@@ -20,22 +20,8 @@ import (
 // are. The content is read unless both trees take it from the same place.
 func Diff(ctx context.Context, lower, upper FS, w *layer.Writer) error {
 	d := &differ{newLayerWriter(w), lower, upper}
-	below, err := lower.Lstat(".")
-	if err != nil {
+	if err := d.enterRoot(ctx, lower, upper); err != nil {
 		return err
-	}
-	above, err := upper.Lstat(".")
-	if err != nil {
-		return err
-	}
-	if err := d.enterRoot(upper); err != nil {
-		return err
-	}
-	if !sameAttr(below, above) {
-		d.dirs[0].written = false
-		if err := d.flush(ctx); err != nil {
-			return err
-		}
 	}
 	return d.kids(ctx, ".")
 }

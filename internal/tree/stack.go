@@ -20,7 +20,9 @@ const (
 const maxDirs = 1 << 14
 
 // Stack shows layers, lowest first, as one tree. Whiteouts and opaque
-// directories take effect and are not seen.
+// directories take effect and are not seen. A directory has the attributes that
+// it has in the highest layer that really holds it: one that is only implied
+// there (layer.Stat.Implied) says nothing about them.
 //
 // A lookup asks only the layers that have the directory. Which ones those are
 // is remembered for up to 16,384 directories, and the names of the one directory
@@ -62,14 +64,14 @@ func (s *stack) dirLayers(op, dir string) ([]int, error) {
 			return nil, err
 		}
 	} else {
-		info, _, below, err := s.lookup(op, dir)
+		m, err := s.lookup(op, dir)
 		if err != nil {
 			return nil, err
 		}
-		if !info.IsDir() {
+		if !m.info.IsDir() {
 			return nil, &fs.PathError{Op: op, Path: dir, Err: syscall.ENOTDIR}
 		}
-		found = below
+		found = m.below
 	}
 	s.mu.Lock()
 	if len(s.dirs) >= maxDirs {
@@ -95,52 +97,85 @@ func (s *stack) rootLayers() ([]int, error) {
 	return found, nil
 }
 
-// lookup finds what name, which is not the root, is: its metadata, the layer
-// they are of and, for a directory, all layers that it merges. As in overlayfs,
-// the topmost entry decides, and a directory merges downwards until one is
-// opaque or something else is in the way.
-func (s *stack) lookup(op, name string) (info fs.FileInfo, top int, below []int, err error) {
+// merged is what a name is in a stack.
+type merged struct {
+	info  fs.FileInfo
+	layer int         // that info is of
+	below []int       // for a directory all layers whose entries it shows, topmost first
+	top   fs.FileInfo // what the topmost of them says, which overlayfs believes
+}
+
+// lookup finds what name, which is not the root, is. As in overlayfs, the
+// topmost entry decides, and a directory merges downwards until one is opaque
+// or something else is in the way. Attributes of an implied directory are
+// looked for below an opaque one, too: what that hides are files.
+func (s *stack) lookup(op, name string) (m merged, err error) {
 	dir, last := split(name)
 	candidates, err := s.dirLayers(op, dir)
 	if err != nil {
-		return nil, 0, nil, err
+		return m, err
 	}
 	if len(candidates) >= hotLayers {
 		top, known, err := s.topmost(dir, last, candidates)
 		if err != nil {
-			return nil, 0, nil, err
+			return m, err
 		}
 		if known {
 			candidates = candidates[slices.Index(candidates, top):]
 		}
 	}
+	closed := false
 	for _, i := range candidates {
 		found, err := s.layers[i].Lstat(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return nil, 0, nil, err
+			return m, err
 		}
 		stat := statOf(found)
-		if stat.Whiteout || info != nil && !found.IsDir() {
+		if stat.Whiteout || m.info != nil && !found.IsDir() {
 			break
 		}
-		if info == nil {
-			info, top = found, i
+		if m.info == nil {
+			m.info, m.layer, m.top = found, i, found
+		} else if statOf(m.info).Implied && !stat.Implied {
+			m.info, m.layer = found, i
 		}
 		if !found.IsDir() {
 			break
 		}
-		below = append(below, i)
-		if stat.Opaque {
+		if !closed {
+			m.below = append(m.below, i)
+		}
+		if closed = closed || stat.Opaque; closed && !statOf(m.info).Implied {
 			break
 		}
 	}
-	if info == nil {
-		return nil, 0, nil, notExist(op, name)
+	if m.info == nil {
+		return m, notExist(op, name)
 	}
-	return info, top, below, nil
+	return m, nil
+}
+
+// root describes the root, of the highest layer that really holds it.
+func (s *stack) root() (m merged, err error) {
+	for i, l := range s.layers {
+		info, err := l.Lstat(".")
+		if err != nil {
+			return m, err
+		}
+		real := !statOf(info).Implied
+		if i == 0 {
+			m.info, m.top = info, info
+		} else if real {
+			m.info, m.layer = info, i
+		}
+		if real {
+			break
+		}
+	}
+	return m, nil
 }
 
 // topmost is the highest layer that has name in dir, whiteouts included, if the
@@ -196,17 +231,17 @@ func (s *stack) Lstat(name string) (fs.FileInfo, error) {
 		if len(s.layers) == 0 {
 			return Empty().Lstat(".")
 		}
-		info, err := s.layers[0].Lstat(".")
+		m, err := s.root()
 		if err != nil {
 			return nil, err
 		}
-		return s.shown(0, ".", info), nil
+		return s.shown(m.layer, ".", m.info), nil
 	}
-	info, top, _, err := s.lookup("lstat", name)
+	m, err := s.lookup("lstat", name)
 	if err != nil {
 		return nil, err
 	}
-	return s.shown(top, name, info), nil
+	return s.shown(m.layer, name, m.info), nil
 }
 
 // ReadLink returns the target of a symbolic link.
@@ -217,11 +252,11 @@ func (s *stack) ReadLink(name string) (string, error) {
 	if name == "." {
 		return "", &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrInvalid}
 	}
-	_, top, _, err := s.lookup("readlink", name)
+	m, err := s.lookup("readlink", name)
 	if err != nil {
 		return "", err
 	}
-	return s.layers[top].ReadLink(name)
+	return s.layers[m.layer].ReadLink(name)
 }
 
 // Open opens a file.
@@ -301,6 +336,9 @@ func (e *stackEntry) Info() (fs.FileInfo, error) {
 	info, err := e.DirEntry.Info()
 	if err != nil {
 		return nil, err
+	}
+	if statOf(info).Implied {
+		return e.stack.Lstat(e.path)
 	}
 	return e.stack.shown(e.layer, e.path, info), nil
 }

@@ -28,7 +28,11 @@ import (
 // directories, too, though with the time of the build.
 func (c *Changes) WriteLayer(ctx context.Context, w *layer.Writer) error {
 	l := newLayerWriter(w)
-	if err := l.enterRoot(c.FS()); err != nil {
+	base := c.base
+	if base == nil {
+		base = Empty()
+	}
+	if err := l.enterRoot(ctx, base, c.FS()); err != nil {
 		return err
 	}
 	return c.writeKids(ctx, l, c.root, ".")
@@ -113,16 +117,26 @@ func newLayerWriter(w *layer.Writer) *layerWriter {
 func (l *layerWriter) enter(d *enteredDir) { l.dirs = append(l.dirs, d) }
 func (l *layerWriter) leave()              { l.dirs = l.dirs[:len(l.dirs)-1] }
 
-// enterRoot enters the root of fsys. It gets a member only if a layer without
-// one would show it otherwise; the time says nothing about a root.
-func (l *layerWriter) enterRoot(fsys FS) error {
+// enterRoot enters the root of fsys, which is to be laid over lower. It gets a
+// member if it is another than that of lower, and, since other engines don't ask
+// the layer below about it, with the first file if it is none that they would
+// make up. The time says nothing about a root.
+func (l *layerWriter) enterRoot(ctx context.Context, lower, fsys FS) error {
+	below, err := lower.Lstat(".")
+	if err != nil {
+		return err
+	}
 	info, err := fsys.Lstat(".")
 	if err != nil {
 		return err
 	}
 	usual := &attr{mode: fs.ModeDir | 0o755, stat: &layer.Stat{}}
 	l.enter(&enteredDir{path: ".", attr: attrOf(fsys, ".", info), written: sameAttr(usual, info)})
-	return nil
+	if sameAttr(below, info) {
+		return nil
+	}
+	l.dirs[0].written = false
+	return l.flush(ctx)
 }
 
 // flush writes the directories that were entered.

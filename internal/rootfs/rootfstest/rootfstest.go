@@ -32,6 +32,7 @@ func Run(t *testing.T, open func(t *testing.T, s *store.Store) rootfs.Driver) {
 		{"SparseFilesReadAsWritten", testSparse},
 		{"ProgramsRunAndKeepSetuid", testPrograms},
 		{"UpperLayersHideAndReplace", testMerge},
+		{"ADirectoryThatALayerOnlyImpliesKeepsTheAttributesOfTheLayerBelow", testImplied},
 		{"ForeignOverlayAttributesMeanNothing", testForeign},
 		{"NoLayerIsAnEmptyTree", testNoLayer},
 		{"OneLayerIsEnough", testOneLayer},
