@@ -115,6 +115,9 @@ func newPsRow(s container.Summary, now time.Time, noTrunc bool) psRow {
 		Mounts:     strings.Join(s.Mounts, ","),
 		labels:     s.Labels,
 	}
+	if s.Virtual > 0 {
+		row.Size += fmt.Sprintf(" (virtual %s)", units.HumanSizeWithPrecision(float64(s.Virtual), 3))
+	}
 	var labels []string
 	for k, v := range s.Labels {
 		labels = append(labels, k+"="+v)

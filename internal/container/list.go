@@ -45,8 +45,9 @@ type Summary struct {
 	Network  string
 	Ports    []network.Port
 	Exposed  []string
-	// Size is in bytes, and measured only if it was asked for.
-	Size int64
+	// Size is what the container wrote and Virtual that with the layers
+	// below it, in bytes; both are measured only if they were asked for.
+	Size, Virtual int64
 }
 
 // filterKeys are those that ps knows.
@@ -83,6 +84,12 @@ func (c *Containers) List(ctx context.Context, o ListOptions) ([]Summary, error)
 		if o.Size {
 			if s.Size, err = r.size(); err != nil {
 				return nil, err
+			}
+			s.Virtual = s.Size
+			for _, layer := range r.config.Layers {
+				if n, err := c.Store.Stat(layer); err == nil {
+					s.Virtual += n
+				}
 			}
 		}
 		list = append(list, s)
