@@ -31,6 +31,7 @@ func addCommands(root *cobra.Command, e *engine.Engine) {
 		volumeCommand(e),
 	)...)
 	root.AddCommand(grouped(other,
+		attachCommand(e),
 		commitCommand(e),
 		createCommand(e),
 		diffCommand(e),

@@ -185,12 +185,18 @@ func (c *Containers) RunMonitor(ctx context.Context, id string, status *os.File)
 		return err
 	}
 	o := &owner{c: c, r: r, lock: lock, started: tell}
+	var stdin *io.PipeWriter
 	if r.config.Process.Stdin {
-		// Open, and nobody types.
-		in, never := io.Pipe()
-		defer never.Close()
-		o.io.In = in
+		// Open, and nobody types before somebody attaches.
+		o.io.In, stdin = io.Pipe()
 	}
+	hub, err := r.openHub(stdin)
+	if err != nil {
+		tell(err)
+		return errors.Join(err, lock.Close())
+	}
+	defer hub.Close()
+	o.io.Out, o.io.Err, o.io.Resize = hub.stream(frameStdout), hub.stream(frameStderr), hub.resize
 	_, err = o.run(ctx)
 	return err
 }
