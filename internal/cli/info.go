@@ -49,6 +49,10 @@ func printInfo(w io.Writer, info engine.Info) error {
 	for _, status := range info.DriverStatus {
 		line(" ", status[0], status[1])
 	}
+	line("", "Default Network", info.Network)
+	for _, status := range info.NetworkStatus {
+		line(" ", status[0], status[1])
+	}
 	line("", "Cgroup Driver", info.CgroupDriver)
 	line("", "Cgroup Version", info.CgroupVersion)
 	line("", "Default Runtime", info.DefaultRuntime)

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"os"
 
 	"github.com/containerd/errdefs"
@@ -47,9 +46,10 @@ func enterNamespace(e *engine.Engine, cmd *cobra.Command) error {
 	switch {
 	case wish == namespaceWanted && (errdefs.IsPermissionDenied(err) || errdefs.IsFailedPrecondition(err)):
 		// What needs the namespace after all will say what it misses.
+		e.Config.NoNamespace = err
 		return nil
 	case err != nil:
-		return &ExitError{exitUsage, fmt.Errorf("%s: %w", cmd.CommandPath(), err)}
+		return &ExitError{exitUsage, err}
 	}
 	return &ExitError{Code: code}
 }

@@ -108,6 +108,9 @@ func newContainer(cmd *cobra.Command, e *engine.Engine, f *containerFlags, args 
 	if o, err = f.options(cmd.Flags(), args); err != nil {
 		return o, nil, err
 	}
+	if dropped := o.Resources.LimitsDropped(); dropped != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "WARNING: limits are discarded: %v\n", dropped)
+	}
 	o.Progress = pullProgress(cmd, f.quiet)
 	containers, err := e.Containers()
 	return o, containers, err

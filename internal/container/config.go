@@ -7,6 +7,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/shaleproject/shale/internal/network"
+	"github.com/shaleproject/shale/internal/sandbox"
 )
 
 // Settings are what a person says about a container. The zero value is
@@ -116,6 +117,15 @@ type Resources struct {
 	OOMKillDisable    bool                `json:",omitempty"`
 	Ulimits           []specs.POSIXRlimit `json:",omitempty"`
 	CgroupParent      string              `json:",omitempty"`
+}
+
+// LimitsDropped says why the limits of r are not kept here; nil if there are
+// none, or if they are.
+func (r *Resources) LimitsDropped() error {
+	if limits(r) == nil {
+		return nil
+	}
+	return sandbox.LimitsError()
 }
 
 // Security is what a container may do beyond the default, or less.

@@ -45,6 +45,10 @@ type Config struct {
 	// Rootless says that the user is not the machine's root, though it may
 	// be root of a user namespace. Namespaced says that it is.
 	Rootless, Namespaced bool
+
+	// NoNamespace is why there is no user namespace for an ordinary user; nil
+	// if there is one or nobody has asked.
+	NoNamespace error
 }
 
 // User is what the process knows of whom it works for.

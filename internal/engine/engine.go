@@ -153,6 +153,9 @@ func (e *Engine) Rootfs() (rootfs.Driver, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
+	if e.Config.NoNamespace != nil {
+		return nil, "", e.Config.NoNamespace
+	}
 	d, why, err := rootfs.Choose(s, e.Config.Driver)
 	if err != nil {
 		return nil, "", err

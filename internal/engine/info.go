@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/shaleproject/shale/internal/image"
+	"github.com/shaleproject/shale/internal/sandbox"
 )
 
 // Info describes an engine and its machine; the fields are those of `docker
@@ -16,6 +17,9 @@ type Info struct {
 	Architecture       string
 	CgroupDriver       string
 	CgroupVersion      string
+	CPUCfsQuota        bool
+	CPUSet             bool
+	CPUShares          bool
 	Containers         int
 	ContainersPaused   int
 	ContainersRunning  int
@@ -27,11 +31,15 @@ type Info struct {
 	Images             int
 	IndexServerAddress string
 	KernelVersion      string
+	MemoryLimit        bool
 	MemTotal           int64 // bytes
 	NCPU               int
 	Name               string // of the machine
+	Network            string // the default one
+	NetworkStatus      [][2]string
 	OSType             string
 	OperatingSystem    string
+	PidsLimit          bool
 	SecurityOptions    []string
 	ServerVersion      string
 	Warnings           []string
@@ -73,6 +81,18 @@ func (e *Engine) Info(ctx context.Context, version string) (Info, error) {
 	} else {
 		info.Driver = "none"
 		info.Warnings = append(info.Warnings, "containers and RUN can't be run: "+err.Error())
+	}
+	if e.Config.NoNamespace == nil {
+		network, why := e.Networks().Describe()
+		info.Network, info.NetworkStatus = network, [][2]string{{"Why", why}}
+	} else {
+		info.Network = "none"
+	}
+	if limits := sandbox.LimitsError(); limits == nil {
+		info.MemoryLimit, info.CPUCfsQuota, info.CPUShares, info.CPUSet, info.PidsLimit = true, true, true, true, true
+	} else {
+		info.CgroupDriver = "none"
+		info.Warnings = append(info.Warnings, "limits (--memory, --cpus, --pids-limit) are discarded: "+limits.Error())
 	}
 	images, err := e.Images()
 	if err != nil {

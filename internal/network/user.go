@@ -1,13 +1,13 @@
 package network
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os/exec"
 	"slices"
 
-	"github.com/containerd/errdefs"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -41,17 +41,30 @@ func chooseWire() wire {
 	return newNetstack()
 }
 
+// Describe says in one word how containers are connected if nobody asks for
+// something else, and why that way.
+func (n *Networks) Describe() (name, why string) {
+	if !n.user {
+		return defaultBridge, "root may make interfaces and firewall rules"
+	}
+	program, err := findPasta()
+	if err != nil {
+		return "netstack", "a network stack in shale itself, because " + err.Error()
+	}
+	return "pasta", program + " makes packets connections, because an ordinary user may not make a bridge"
+}
+
 // findPasta returns the path of pasta(1) if it can work here.
 func findPasta() (string, error) {
 	program, err := exec.LookPath("pasta")
 	if err != nil {
-		return "", fmt.Errorf("pasta is not installed (Debian, Ubuntu, Fedora: package passt): %w", errdefs.ErrFailedPrecondition)
+		return "", errors.New("pasta, which is faster, is not installed (package passt)")
 	}
 	if err := unix.Access(tunDevice, unix.R_OK|unix.W_OK); err != nil {
-		return "", fmt.Errorf("pasta needs %s: %w: %w", tunDevice, err, errdefs.ErrFailedPrecondition)
+		return "", fmt.Errorf("pasta can't open %s: %w", tunDevice, err)
 	}
 	if !outwards().IsValid() {
-		return "", fmt.Errorf("pasta needs a route that leads out of the machine: %w", errdefs.ErrFailedPrecondition)
+		return "", errors.New("pasta needs a route that leads out of the machine")
 	}
 	return program, nil
 }

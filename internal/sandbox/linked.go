@@ -18,8 +18,6 @@ import (
 	"github.com/opencontainers/runc/libcontainer/system"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
-
-	"github.com/shaleproject/shale/internal/sys"
 )
 
 // linked is a process of libcontainer.
@@ -111,7 +109,7 @@ func createLinked(ctx context.Context, c Config, io *stdio) (_ *linked, err erro
 
 // configOf translates the specification.
 func configOf(c Config) (*configs.Config, error) {
-	rootless := sys.InUserNamespace() || !cgroupsWritable()
+	rootless := LimitsError() != nil
 	spec := c.Spec
 	if rootless {
 		spec = rootlessSpec(spec)

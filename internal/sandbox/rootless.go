@@ -1,12 +1,26 @@
 package sandbox
 
 import (
+	"errors"
 	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/shaleproject/shale/internal/sys"
 )
+
+// LimitsError says why limits of memory, processors and processes are not
+// kept here; nil if they are. Without a control group a process runs without
+// its limits, as in Docker.
+func LimitsError() error {
+	switch {
+	case sys.InUserNamespace():
+		return errors.New("an ordinary user's processes have no control group of their own")
+	case !cgroupsWritable():
+		return errors.New("no control group can be made in /sys/fs/cgroup")
+	}
+	return nil
+}
 
 // ttyGroup is the group of terminals, which the default mount of devpts names.
 const ttyGroup = 5
@@ -20,6 +34,9 @@ func rootlessSpec(spec *specs.Spec) *specs.Spec {
 		// if nobody has said which it has to be.
 		linux := *spec.Linux
 		linux.CgroupsPath, less.Linux = "", &linux
+		if linux.Resources != nil {
+			linux.Resources = &specs.LinuxResources{Devices: linux.Resources.Devices}
+		}
 	}
 	less.Mounts = slices.Clone(spec.Mounts)
 	for i, m := range less.Mounts {
