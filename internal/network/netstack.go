@@ -19,6 +19,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"github.com/shaleproject/shale/internal/sys"
 )
 
 // netstack is the wire through a TCP/IP stack of this process's own, which
@@ -65,32 +67,29 @@ func (n *netstack) connect(pid int, a *Attachment) error {
 // openPair makes the pair of interfaces, one of them in ns, and returns a
 // packet socket on the other.
 func openPair(ns netns.NsHandle, a *Attachment) (fd int, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		// Never unlocked: the thread ends, and the socket keeps its namespace.
-		runtime.LockOSThread()
-		if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return
+	err = sys.OwnThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return err
 		}
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name, attrs.MTU = "container", netstackMTU
 		pair := netlink.NewVeth(attrs)
 		pair.PeerName, pair.PeerHardwareAddr, pair.PeerNamespace = "eth0", a.MAC, netlink.NsFd(ns)
-		if err = netlink.LinkAdd(pair); err != nil {
-			return
+		if err := netlink.LinkAdd(pair); err != nil {
+			return err
 		}
-		var ours netlink.Link
-		if ours, err = netlink.LinkByName(attrs.Name); err != nil {
-			return
+		ours, err := netlink.LinkByName(attrs.Name)
+		if err != nil {
+			return err
 		}
 		// Bound to an interface that is down, the socket would begin with
-		// an error.
-		if err = netlink.LinkSetUp(ours); err == nil {
-			fd, err = openPacketSocket(ours.Attrs().Index)
+		// an error. It keeps the namespace when the thread ends.
+		if err := netlink.LinkSetUp(ours); err != nil {
+			return err
 		}
-	}()
-	<-done
+		fd, err = openPacketSocket(ours.Attrs().Index)
+		return err
+	})
 	return fd, err
 }
 

@@ -3,11 +3,12 @@ package network
 import (
 	"fmt"
 	"net/netip"
-	"runtime"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"github.com/shaleproject/shale/internal/sys"
 )
 
 // wire is how packets of one container travel.
@@ -58,27 +59,16 @@ func configure(ns netns.NsHandle, ip netip.Prefix, gateway netip.Addr) error {
 // within runs f on a thread that is in the network namespace ns, if that is
 // open: sockets that f itself makes belong there. Goroutines that f starts are
 // elsewhere.
-func within[T any](ns netns.NsHandle, f func() (T, error)) (T, error) {
+func within[T any](ns netns.NsHandle, f func() (T, error)) (value T, err error) {
 	if !ns.IsOpen() {
 		return f()
 	}
-	type result struct {
-		value T
-		err   error
-	}
-	done := make(chan result, 1)
-	go func() {
-		// Never unlocked: the thread ends with the goroutine, and nobody
-		// else finds itself in ns.
-		runtime.LockOSThread()
-		var r result
-		if r.err = netns.Set(ns); r.err != nil {
-			r.err = fmt.Errorf("enter network namespace: %w", r.err)
-		} else {
-			r.value, r.err = f()
+	err = sys.OwnThread(func() error {
+		if err := netns.Set(ns); err != nil {
+			return fmt.Errorf("enter network namespace: %w", err)
 		}
-		done <- r
-	}()
-	r := <-done
-	return r.value, r.err
+		value, err = f()
+		return err
+	})
+	return value, err
 }

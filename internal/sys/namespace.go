@@ -24,21 +24,29 @@ import (
 // It needs CAP_SYS_ADMIN in the user namespace of the caller
 // ([errdefs.ErrPermissionDenied]).
 func PrivateMounts(f func() error) error {
+	return OwnThread(func() error { return inPrivateMounts(f) })
+}
+
+// OwnThread runs f on a thread that ends with f: what f changes of it, such as
+// its namespaces, nobody else meets. Goroutines that f starts run elsewhere. A
+// child that was started from that thread with Pdeathsig gets its signal when f
+// ends.
+func OwnThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		err := errors.New("run in a mount namespace: function ended its goroutine")
+		err := errors.New("run on a thread of its own: function ended its goroutine")
 		defer func() { done <- err }() // also after runtime.Goexit, as of t.Fatal
 		// Never unlocked: when the goroutine ends, the runtime ends a thread
-		// that is still locked, and the namespace with it.
+		// that is still locked, and the namespaces with it.
 		runtime.LockOSThread()
 		if unix.Gettid() != unix.Getpid() {
-			err = inPrivateMounts(f)
+			err = f()
 			return
 		}
 		// The runtime can't end the first thread of the process, which would
-		// keep the mounts. Hold it, so that the next try gets another.
+		// keep them. Hold it, so that the next try gets another.
 		defer runtime.UnlockOSThread()
-		err = PrivateMounts(f)
+		err = OwnThread(f)
 	}()
 	return <-done
 }
