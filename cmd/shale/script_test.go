@@ -67,6 +67,7 @@ func runTests(m *testing.M) int {
 //	exitcode N ARG...       runs shale and wants that exit code
 //	logged NAME TEXT        waits until a container's log has TEXT
 //	answers URL TEXT        waits until URL answers, and wants TEXT in it
+//	eventually ARG...       runs shale until it succeeds
 //
 // and the conditions [root], [erofs] and [userns].
 func TestScripts(t *testing.T) {
@@ -82,10 +83,12 @@ func TestScripts(t *testing.T) {
 			"exitcode":  exitCode,
 			"logged":    logged,
 			"answers":   answers,
-			"shale":     shale,
-			"fails":     fails,
-			"whole":     whole,
-			"interrupt": interrupt,
+
+			"eventually": untilSucceeds,
+			"shale":      shale,
+			"fails":      fails,
+			"whole":      whole,
+			"interrupt":  interrupt,
 
 			"hostile-registry": hostileRegistry,
 			"small-disk":       smallDisk,
@@ -400,5 +403,17 @@ func answers(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s answers %s, %q", args[0], response.Status, body)
 		}
 		return
+	}
+}
+
+// untilSucceeds runs the binary until it succeeds, for ten seconds at most.
+func untilSucceeds(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: eventually ARG...")
+	}
+	for deadline := time.Now().Add(10 * time.Second); ts.Exec(binary, args...) != nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			ts.Fatalf("shale %s: goes on to fail", strings.Join(args, " "))
+		}
 	}
 }

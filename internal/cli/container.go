@@ -12,7 +12,7 @@ func containerCommand(e *engine.Engine) *cobra.Command {
 	ls := psCommand(e)
 	ls.Use, ls.Aliases = "ls [OPTIONS]", []string{"ps", "list"}
 	return group("container", "Manage containers",
-		attachCommand(e), commitCommand(e), createCommand(e), diffCommand(e), execCommand(e), containerInspectCommand(e), killCommand(e), logsCommand(e), ls, pauseCommand(e), portCommand(e),
+		attachCommand(e), commitCommand(e), cpCommand(e), createCommand(e), diffCommand(e), execCommand(e), exportCommand(e), containerInspectCommand(e), killCommand(e), logsCommand(e), ls, pauseCommand(e), portCommand(e),
 		containerPruneCommand(e), renameCommand(e), restartCommand(e), rmCommand(e), runCommand(e), startCommand(e),
 		stopCommand(e), topCommand(e), unpauseCommand(e), waitCommand(e),
 	)
