@@ -133,6 +133,10 @@ func (op *git) checkOut(ctx context.Context, dir string) (time.Time, error) {
 	if _, err := g.run(ctx, "init", "--quiet", "--template=", "--initial-branch=main", "."); err != nil {
 		return time.Time{}, err
 	}
+	// Submodules may be named relative to it.
+	if _, err := g.run(ctx, "config", "remote.origin.url", op.remote); err != nil {
+		return time.Time{}, err
+	}
 	if err := op.fetch(ctx, g); err != nil {
 		return time.Time{}, err
 	}
@@ -151,7 +155,7 @@ func (op *git) checkOut(ctx context.Context, dir string) (time.Time, error) {
 		return time.Time{}, err
 	}
 	if _, err := os.Lstat(filepath.Join(g.dir, ".gitmodules")); err == nil && op.submodules {
-		if _, err := g.run(ctx, "submodule", "update", "--quiet", "--init", "--recursive", "--depth=1"); err != nil {
+		if _, err := g.run(ctx, "submodule", "update", "--quiet", "--init", "--recursive", shallow); err != nil {
 			return time.Time{}, err
 		}
 	}
@@ -170,7 +174,7 @@ func (op *git) fetch(ctx context.Context, g *gitCommand) error {
 	if name == "" {
 		name = "HEAD"
 	}
-	_, err := g.run(ctx, "fetch", "--quiet", "--no-tags", "--depth=1", "--", op.remote, name)
+	_, err := g.run(ctx, "fetch", "--quiet", "--no-tags", shallow, "--", op.remote, name)
 	if err == nil || !isCommit(name) {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	osexec "os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -130,8 +131,12 @@ func (op *git) credentials() string {
 
 func (g *gitCommand) close() { g.config.Close() }
 
+// shallow is the flag that fetches one commit without its history.
+const shallow = "--depth=1"
+
 // run runs git and returns its answer without the last newline. An error is
-// git's last word.
+// git's last word. A server that only hands out files knows no [shallow]
+// fetches: from there everything is fetched.
 func (g *gitCommand) run(ctx context.Context, args ...string) (string, error) {
 	cmd := osexec.CommandContext(ctx, g.program, args...)
 	cmd.Dir, cmd.Env, cmd.ExtraFiles = g.dir, g.env, []*os.File{g.config}
@@ -140,6 +145,9 @@ func (g *gitCommand) run(ctx context.Context, args ...string) (string, error) {
 	if err := cmd.Run(); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return "", cause
+		}
+		if i := slices.Index(args, shallow); i >= 0 && strings.Contains(said.String(), "shallow") {
+			return g.run(ctx, slices.Delete(slices.Clone(args), i, i+1)...)
 		}
 		if errors.As(err, new(*osexec.ExitError)) {
 			err = errors.New(lastLine(said.String()))
