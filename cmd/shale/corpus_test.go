@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +17,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,11 +34,26 @@ var update = flag.Bool("update", false, "write what shale makes into the cases o
 // buildah makes of the same Dockerfile. testdata/corpus/README.md describes
 // the cases.
 func TestCorpus(t *testing.T) {
+	c := newCorpus(t, os.Geteuid())
+	c.startBuildah(t)
+	c.runAll(t)
+}
+
+// TestCorpusOfAnOrdinaryUser builds all cases without RUN as a user who has no
+// rights, and but one id.
+func TestCorpusOfAnOrdinaryUser(t *testing.T) {
+	if os.Geteuid() != 0 || *update {
+		t.Skip("only root can become another user")
+	}
+	c := newCorpus(t, ordinary)
+	c.runAll(t) // TestCorpus compares with buildah
+}
+
+func (c *corpus) runAll(t *testing.T) {
 	files, err := filepath.Glob("testdata/corpus/*.txtar")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newCorpus(t)
 	t.Run("case", func(t *testing.T) {
 		for _, file := range files {
 			t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
@@ -93,6 +110,8 @@ func TestParityListsWhatDiffers(t *testing.T) {
 // called busybox in both, and a web server.
 type corpus struct {
 	dir     string
+	uid     int // who runs shale
+	tar     string
 	began   time.Time
 	env     []string // of shale
 	store   *store.Store
@@ -103,28 +122,35 @@ type corpus struct {
 	slots   chan struct{}
 }
 
-func newCorpus(t *testing.T) *corpus {
-	c := &corpus{dir: t.TempDir(), began: time.Now(), slots: make(chan struct{}, max(2, runtime.NumCPU()))}
+func newCorpus(t *testing.T, uid int) *corpus {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "shale-corpus-") // t.TempDir is closed to other users
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	c := &corpus{dir: dir, uid: uid, began: time.Now(), slots: make(chan struct{}, max(2, runtime.NumCPU()))}
 	c.env = append(os.Environ(), "SHALE_ROOT="+filepath.Join(c.dir, "shale"), "HOME="+c.dir, "BUILDKIT_PROGRESS=plain")
-	tar := filepath.Join(c.dir, "busybox.tar")
-	if err := writeCorpusBase(tar); err != nil {
+	c.tar = filepath.Join(c.dir, "busybox.tar")
+	if err := writeCorpusBase(c.tar); err != nil {
 		t.Skip(err)
 	}
-	c.shale(t, "import", "-c", `CMD ["sh"]`, "-c", "ENV PATH=/bin", tar, "busybox")
-	var err error
+	if err := os.Chown(c.dir, uid, -1); err != nil {
+		t.Fatal(err)
+	}
+	c.shale(t, "import", "-c", `CMD ["sh"]`, "-c", "ENV PATH=/bin", c.tar, "busybox")
 	if c.store, err = store.Open(filepath.Join(c.dir, "shale")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.store.Close() })
 	c.base = c.image(t, digest.Digest(c.shale(t, "inspect", "-f", "{{.Id}}", "busybox")))
-	c.startBuildah(t, tar)
 	c.server = httptest.NewServer(http.HandlerFunc(c.serve))
 	t.Cleanup(c.server.Close)
 	return c
 }
 
 // startBuildah prepares storage of its own for buildah, with the base image.
-func (c *corpus) startBuildah(t *testing.T, tar string) {
+func (c *corpus) startBuildah(t *testing.T) {
 	if os.Geteuid() != 0 {
 		c.without = "not root"
 		return
@@ -139,7 +165,7 @@ func (c *corpus) startBuildah(t *testing.T, tar string) {
 	c.buildah = []string{program, "--root", root, "--runroot", filepath.Join(c.dir, "run"), "--storage-driver", "overlay"}
 	dir := t.TempDir()
 	text := "FROM scratch\nADD busybox.tar /\nENV PATH=/bin\nCMD [\"sh\"]\n"
-	if err := errors.Join(os.Link(tar, filepath.Join(dir, "busybox.tar")), os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(text), 0o644)); err != nil {
+	if err := errors.Join(os.Link(c.tar, filepath.Join(dir, "busybox.tar")), os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(text), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := c.bud("-t", "docker.io/library/busybox:latest", dir); err != nil {
@@ -168,6 +194,9 @@ func (c *corpus) shale(t *testing.T, args ...string) string {
 func (c *corpus) try(stdin []byte, args ...string) (string, error) {
 	cmd := exec.Command(binary, args...)
 	cmd.Env = append(slices.Clone(c.env), "CORPUS=from the environment")
+	if c.uid != os.Geteuid() {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(c.uid), Gid: uint32(c.uid)}}
+	}
 	cmd.Stdin = bytes.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -231,15 +260,15 @@ func (c *corpus) run(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if k.needs["root"] && os.Geteuid() != 0 {
+	if (k.needs["root"] || k.needs["run"]) && c.uid != 0 {
 		t.Skip("needs root")
-	}
-	if k.needs["run"] && os.Geteuid() != 0 {
-		t.Skip("RUN needs root here")
 	}
 	dir := filepath.Join(c.dir, k.name)
 	vars := map[string]string{"WORK": dir, "URL": c.server.URL + "/" + k.name}
 	if err := k.extract(dir, vars); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.giveAway(dir); err != nil {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
@@ -271,6 +300,16 @@ func (c *corpus) run(t *testing.T, file string) {
 	c.compare(t, k, dir, vars, ours)
 }
 
+// giveAway makes what is in dir the user's.
+func (c *corpus) giveAway(dir string) error {
+	if c.uid == os.Geteuid() {
+		return nil
+	}
+	return filepath.WalkDir(dir, func(p string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(p, c.uid, c.uid))
+	})
+}
+
 func (c *corpus) buildShale(k *testCase, dir string, vars map[string]string) (digest.Digest, error) {
 	var stdin []byte
 	if k.stdin != "" {
@@ -289,7 +328,9 @@ func (c *corpus) compare(t *testing.T, k *testCase, dir string, vars map[string]
 		return
 	}
 	if c.buildah == nil {
-		t.Log("not compared with buildah: " + c.without)
+		if c.without != "" {
+			t.Log("not compared with buildah: " + c.without)
+		}
 		return
 	}
 	if k.base {
