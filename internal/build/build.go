@@ -73,6 +73,7 @@ type job struct {
 	pool     *ref.Pool
 	contexts *contexts
 	epoch    *time.Time
+	known    facts
 }
 
 // Build carries out r. What goes on is sent to status, which may be nil and
@@ -80,7 +81,7 @@ type job struct {
 //
 // An error may carry places in the Dockerfile; [Excerpt] shows them.
 func (b *Builder) Build(ctx context.Context, r Request, status chan<- *bkclient.SolveStatus) (_ Result, err error) {
-	j := &job{Builder: b, req: r, status: solver.NewStatus(status, b.Now)}
+	j := &job{Builder: b, req: r, status: solver.NewStatus(status, b.Now), known: facts{started: b.Now()}}
 	defer j.status.Close()
 	for _, name := range r.Output.Names {
 		if _, err := image.ParseName(name); err != nil {
@@ -118,6 +119,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 		Contexts: j.contexts.trees, Images: images,
 		Now: j.Now, Epoch: j.epoch, Platform: j.Platform,
 		Transport: j.Transport, Runner: j.runner(),
+		Found: j.known.add,
 	}
 	s := solver.New(ctx, solver.Options{
 		Operation: func(v *solver.Vertex) (solver.Operation, error) { return ops.New(tools, v) },
@@ -126,6 +128,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 		Parallel: max(2, runtime.GOMAXPROCS(0)), // one that waits for the network leaves room for another
 	})
 	defer s.Close()
+	j.known.options = options
 	front := &gateway.Client{Solver: s, Status: j.status, Options: options, Platform: j.Platform, Images: images}
 	res, err := front.Run(ctx)
 	if serr := stats.Save(); err == nil && serr != nil {
@@ -177,6 +180,8 @@ func (j *job) export(ctx context.Context, res *client.Result) (Result, error) {
 		return Result{}, err
 	}
 	switch {
+	case j.req.Attest.any() && (j.req.Output.Dir != "" || j.req.Output.Tar != nil):
+		return Result{}, fmt.Errorf("export attestations beside files: only images have them: %w", errdefs.ErrNotImplemented)
 	case j.req.Output.Dir != "":
 		return Result{}, j.toDir(ctx, r)
 	case j.req.Output.Tar != nil:
@@ -184,6 +189,9 @@ func (j *job) export(ctx context.Context, res *client.Result) (Result, error) {
 	}
 	image, err := j.describe(ctx, res, r, config, base)
 	if err != nil {
+		return Result{}, err
+	}
+	if image.attestations, err = j.attest(ctx, res.Ref.(*gateway.Reference), image); err != nil {
 		return Result{}, err
 	}
 	if j.req.Output.Archive != nil {

@@ -23,6 +23,7 @@ type Request struct {
 	Run      Run
 	Cache    Cache
 	Output   Output
+	Attest   Attest
 }
 
 // Files say where the files of a build come from.
@@ -88,6 +89,21 @@ type Output struct {
 	// tar. With either of them no image is made.
 	Dir string
 	Tar io.Writer
+}
+
+// Attest says what is told about an image, beside it.
+type Attest struct {
+	Provenance *Provenance // how it was built; nil tells nothing
+	SBOM       bool        // the packages that it holds
+}
+
+func (a Attest) any() bool { return a.Provenance != nil || a.SBOM }
+
+// Provenance says how much is told of a build.
+type Provenance struct {
+	Max          bool   // build arguments and all steps, too
+	BuilderID    string // who says so; empty means shale
+	Reproducible bool   // the user says that the build is
 }
 
 // Result is what a build made.

@@ -150,6 +150,9 @@ func (f *buildFlags) request(path string, stdin io.Reader) (build.Request, error
 	if req.Run.Agents, err = agents(f.agents, os.LookupEnv); err != nil {
 		return req, err
 	}
+	if req.Attest, err = f.attestations(); err != nil {
+		return req, err
+	}
 	return req, f.output(&req)
 }
 
@@ -157,9 +160,6 @@ func (f *buildFlags) request(path string, stdin io.Reader) (build.Request, error
 func (f *buildFlags) unsupported() error {
 	asked := map[string]bool{
 		"--annotation":                      len(f.annotations) > 0,
-		"--attest":                          len(f.attest) > 0,
-		"--sbom":                            f.sbom != "" && f.sbom != "false",
-		"--provenance":                      f.provenance != "" && f.provenance != "false",
 		"--call=" + f.call:                  f.call != "build" && f.call != "" && !f.check,
 		"--platform with several platforms": strings.Contains(f.platform, ","),
 	}

@@ -26,6 +26,9 @@ type Reference struct {
 
 var _ client.Reference = (*Reference)(nil)
 
+// Definition is the graph that r was solved from.
+func (r *Reference) Definition() *pb.Definition { return r.def }
+
 // ToState makes the graph a part of another one.
 func (r *Reference) ToState() (llb.State, error) {
 	op, err := llb.NewDefinitionOp(r.def)

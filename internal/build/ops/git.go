@@ -28,6 +28,7 @@ import (
 // commit.
 type git struct {
 	tools      *Tools
+	identifier string // as the graph has it
 	remote     string // without a password
 	user       *url.Userinfo
 	ref        string // empty means the server's HEAD
@@ -41,7 +42,7 @@ type git struct {
 func newGit(t *Tools, op *pb.SourceOp) (*git, error) {
 	id := strings.TrimPrefix(op.Identifier, "git://")
 	id, fragment, _ := strings.Cut(id, "#")
-	g := &git{tools: t, remote: op.Attrs[pb.AttrFullRemoteURL], attrs: op.Attrs}
+	g := &git{tools: t, identifier: op.Identifier, remote: op.Attrs[pb.AttrFullRemoteURL], attrs: op.Attrs}
 	if g.remote == "" {
 		g.remote = "https://" + id
 	}
@@ -151,6 +152,7 @@ func (op *git) checkOut(ctx context.Context, dir string) (time.Time, error) {
 	if !strings.HasPrefix(commit, op.checksum) && !strings.HasPrefix(tag, op.checksum) {
 		return time.Time{}, fmt.Errorf("it is commit %s, not %s: %w", commit, op.checksum, errdefs.ErrFailedPrecondition)
 	}
+	op.tools.found(op.identifier, commit)
 	if _, err := g.run(ctx, "checkout", "--quiet", "--force", "--detach", commit); err != nil {
 		return time.Time{}, err
 	}

@@ -167,6 +167,7 @@ func (op *download) fetch(ctx context.Context, w io.Writer, step *solver.Step) (
 		return time.Time{}, err
 	}
 	counted.report(true)
+	op.tools.found(op.url, sum.Digest().String())
 	if op.checksum != "" && sum.Digest() != op.checksum {
 		return time.Time{}, fmt.Errorf("its digest is %s, not %s: %w", sum.Digest(), op.checksum, errdefs.ErrFailedPrecondition)
 	}

@@ -51,7 +51,17 @@ type Tools struct {
 
 	Runner Runner
 
+	// Found, if not nil, is told the digest or the commit behind the
+	// identifier of a source, as soon as a server has said it.
+	Found func(source, sum string)
+
 	sweep sync.Once // of what killed builds left
+}
+
+func (t *Tools) found(source, sum string) {
+	if t.Found != nil {
+		t.Found(source, sum)
+	}
 }
 
 // New returns the operation that v describes.

@@ -1,0 +1,119 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/shaleproject/shale/internal/build/attest"
+	"github.com/shaleproject/shale/internal/build/gateway"
+	"github.com/shaleproject/shale/internal/build/sbom"
+	"github.com/shaleproject/shale/internal/image"
+)
+
+// facts are what a build remembers for its provenance.
+type facts struct {
+	started time.Time
+	options map[string]string // of the front end
+
+	mu    sync.Mutex
+	found map[string]string // digests and commits of sources
+}
+
+func (f *facts) add(source, sum string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.found == nil {
+		f.found = map[string]string{}
+	}
+	f.found[source] = sum
+}
+
+// attest writes what the request wants to be said of the image b, which was
+// solved as r.
+func (j *job) attest(ctx context.Context, r *gateway.Reference, b built) ([]image.Attestation, error) {
+	if !j.req.Attest.any() {
+		return nil, nil
+	}
+	var config ocispec.Image
+	if err := json.Unmarshal(b.config, &config); err != nil {
+		return nil, fmt.Errorf("read config of the image: %w", err)
+	}
+	var subjects []string
+	for _, name := range j.req.Output.Names {
+		subject, err := attest.ImageName(name, config.Platform)
+		if err != nil {
+			return nil, err
+		}
+		subjects = append(subjects, subject)
+	}
+	var list []image.Attestation
+	if j.req.Attest.SBOM {
+		data, err := j.sbom(ctx, r, config, b)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, image.Attestation{Subjects: subjects, PredicateType: sbom.PredicateType, Predicate: data})
+	}
+	if j.req.Attest.Provenance != nil {
+		data, err := j.provenance(r, config, b)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, image.Attestation{Subjects: subjects, PredicateType: attest.ProvenanceType, Predicate: data})
+	}
+	return list, nil
+}
+
+// sbom lists the packages in r. It says nothing that isn't in the image: the
+// same image has the same list.
+func (j *job) sbom(ctx context.Context, r *gateway.Reference, config ocispec.Image, b built) (_ []byte, err error) {
+	step := j.status.Step("generating sbom")
+	defer func() { step.Done(err) }()
+	fsys, err := r.FS()
+	if err != nil {
+		return nil, err
+	}
+	inventory, err := sbom.Read(ctx, fsys)
+	if err != nil {
+		return nil, err
+	}
+	step.Progress(fmt.Sprintf("%d packages", len(inventory.Packages)), 0, 0, true)
+	subject := sbom.Subject{Name: "image", Version: digest.FromBytes(b.config).String()}
+	if config.Created != nil {
+		subject.Created = *config.Created
+	}
+	return sbom.SPDX(inventory, subject)
+}
+
+func (j *job) provenance(r *gateway.Reference, config ocispec.Image, b built) ([]byte, error) {
+	want := j.req.Attest.Provenance
+	p := attest.Build{
+		BuilderID: want.BuilderID, Reproducible: want.Reproducible,
+		Options: j.known.options, Definition: r.Definition(),
+		Builder: j.Platform, Target: config.Platform,
+		Started: j.known.started, Ended: j.Now(),
+	}
+	j.known.mu.Lock()
+	p.Found = j.known.found
+	j.known.mu.Unlock()
+	for _, name := range sorted(j.req.Run.Secrets) {
+		p.Secrets = append(p.Secrets, j.req.Run.Secrets[name])
+	}
+	if want.Max {
+		p.Mode = attest.Max
+		for _, d := range b.layers {
+			size, err := j.Store.Stat(d)
+			if err != nil {
+				return nil, err
+			}
+			p.Layers = append(p.Layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: d, Size: size})
+		}
+	}
+	return attest.Provenance(p)
+}
