@@ -2,7 +2,7 @@
 
 OUT      ?= bin/shale
 GO       ?= go
-TAGS     := seccomp netgo osusergo
+TAGS     := seccomp netgo osusergo runc_nocriu
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0-dev)
 LDFLAGS  := -s -w -linkmode external -extldflags '-static' \
             -X github.com/shaleproject/shale/internal/cli.Version=$(VERSION)

@@ -3,11 +3,9 @@ package container
 import (
 	"context"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -231,13 +229,4 @@ func bindSource(m Mount) error {
 		return fmt.Errorf("make the directory to mount: %w", err)
 	}
 	return nil
-}
-
-// sortedLabels are "key=value", in order.
-func sortedLabels(labels map[string]string) []string {
-	var all []string
-	for _, k := range slices.Sorted(maps.Keys(labels)) {
-		all = append(all, k+"="+labels[k])
-	}
-	return all
 }

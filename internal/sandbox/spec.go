@@ -92,6 +92,14 @@ func NewSpec(o SpecOptions) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
+	devices := o.Devices
+	if o.Security.Privileged {
+		host, err := hostDevices()
+		if err != nil {
+			return nil, err
+		}
+		devices = append(host, devices...)
+	}
 	spec := &specs.Spec{
 		Version:    specs.Version,
 		Root:       &specs.Root{Path: o.Root, Readonly: o.ReadOnly},
@@ -101,7 +109,7 @@ func NewSpec(o SpecOptions) (*specs.Spec, error) {
 		Mounts:     newMounts(o),
 		Linux: &specs.Linux{
 			Namespaces:  newNamespaces(o.Namespaces),
-			Devices:     o.Devices,
+			Devices:     devices,
 			Resources:   newResources(o),
 			Sysctl:      o.Sysctl,
 			CgroupsPath: cgroupPath(o.CgroupParent, o.ID),
