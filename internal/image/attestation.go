@@ -135,10 +135,11 @@ func (i *Images) attestationDocument(desc ocispec.Descriptor) (document, error) 
 	return doc, err
 }
 
-// What an attestation may hold, in bytes; BuildKit has the same bound for one
-// statement.
+// What an attestation may hold, in bytes and statements. It is in memory
+// twice while it is written anew, which bounds it below the 80 MiB that
+// BuildKit allows.
 const (
-	maxStatement  = 80 << 20
+	maxStatement  = 32 << 20
 	maxStatements = 64
 )
 

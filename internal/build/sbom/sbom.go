@@ -93,6 +93,14 @@ type format struct {
 	read  func(r *reader, name string, f io.Reader) error
 }
 
+// rpmDatabases are where rpm keeps what is installed: in Berkeley DB, SQLite
+// and a format of its own. A document about such a system says that it is
+// incomplete.
+var rpmDatabases = set(
+	"var/lib/rpm/Packages", "var/lib/rpm/Packages.db", "var/lib/rpm/rpmdb.sqlite",
+	"usr/lib/sysimage/rpm/Packages", "usr/lib/sysimage/rpm/Packages.db", "usr/lib/sysimage/rpm/rpmdb.sqlite",
+)
+
 // formatOf tells what the file called name is by its place.
 func formatOf(name string) *format {
 	dir, base := path.Split(name)
@@ -113,6 +121,10 @@ func formatOf(name string) *format {
 
 // file reads one file, if it is of a kind that is known.
 func (r *reader) file(name string, d fs.DirEntry) error {
+	if rpmDatabases[name] {
+		r.skip(name, "databases of rpm are not read yet")
+		return nil
+	}
 	kind := formatOf(name)
 	info, err := d.Info()
 	if err != nil {

@@ -151,6 +151,17 @@ func TestAGoProgramNamesItsModules(t *testing.T) {
 	}
 }
 
+func TestADocumentSaysWhatIsNotRead(t *testing.T) {
+	inv := read(t, fstest.MapFS{"var/lib/rpm/rpmdb.sqlite": file("SQLite format 3")})
+	data, err := SPDX(inv, Subject{Name: "image"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `"comment":"Not read: var/lib/rpm/rpmdb.sqlite: databases of rpm are not read yet"`; !strings.Contains(string(data), want) {
+		t.Errorf("no %s in %s", want, data)
+	}
+}
+
 // goProgram builds one; its flags hold a secret, as those of careless people
 // do.
 func goProgram(t *testing.T) []byte {
