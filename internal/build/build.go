@@ -72,6 +72,7 @@ type job struct {
 	lease    *store.Lease
 	pool     *ref.Pool
 	contexts *contexts
+	journal  *cache.Journal
 	epoch    *time.Time
 	known    facts
 }
@@ -101,7 +102,13 @@ func (b *Builder) Build(ctx context.Context, r Request, status chan<- *bkclient.
 	defer j.contexts.Close()
 	j.pool = ref.NewPool(b.Store, j.lease)
 	defer j.pool.Close()
-	return j.run(ctx)
+	j.journal = j.newJournal()
+	res, err := j.run(ctx)
+	if jerr := j.journal.Save(); err == nil {
+		err = jerr
+	}
+	res.Steps = j.journal.Verdicts()
+	return res, err
 }
 
 func (j *job) run(ctx context.Context) (Result, error) {
@@ -124,6 +131,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 	s := solver.New(ctx, solver.Options{
 		Operation: func(v *solver.Vertex) (solver.Operation, error) { return ops.New(tools, v) },
 		Cache:     cache.New(j.Store, j.pool, stats),
+		Journal:   j.journal,
 		Pool:      j.pool, Status: j.status,
 		Parallel: max(2, runtime.GOMAXPROCS(0)), // one that waits for the network leaves room for another
 	})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/shaleproject/shale/internal/build/cache"
 	"github.com/shaleproject/shale/internal/build/ops"
 	"github.com/shaleproject/shale/internal/store"
 	"github.com/shaleproject/shale/internal/sys"
@@ -60,6 +61,9 @@ func (b *Builder) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	report, err := b.Store.Collect(ctx, collect)
 	out.Records = report.Records
 	out.Reclaimed += report.Bytes
+	if err == nil && report.Records > 0 {
+		err = cache.Pruned(b.Store, b.Now())
+	}
 	return out, err
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/shaleproject/shale/internal/build/cache"
 	"github.com/shaleproject/shale/internal/image"
 )
 
@@ -74,6 +75,7 @@ type Cache struct {
 	Ignore       bool     // none
 	IgnoreStages []string // none for these stages
 	Pull         bool     // ask the registry for base images that are here, too
+	Explain      bool     // say of every step why it was a hit or not; see [Result.Steps]
 }
 
 // Output is what becomes of the result.
@@ -117,6 +119,10 @@ type Result struct {
 	// many findings it has.
 	Report   string
 	Problems int
+
+	// Steps says of each step that can be cached whether it was, and why
+	// not, if the request asks for it; also of a build that failed.
+	Steps []cache.Verdict
 }
 
 // ID is the digest of the image's config; empty if there is no image.

@@ -88,6 +88,7 @@ func buildAndShow(ctx context.Context, b *build.Builder, req build.Request, f *b
 	}()
 	res, err := b.Build(ctx, req, status)
 	warnings := <-shown
+	f.printVerdicts(w, res.Steps)
 	if err != nil {
 		if xerr := build.Excerpt(w, err); xerr != nil {
 			return res, xerr

@@ -28,6 +28,7 @@ type buildFlags struct {
 	provenance, sbom, builder, call         string
 	noCache, pull, push, load, quiet, check bool
 	progress, iidfile, metadataFile         string
+	explain                                 string
 
 	dest    string // the file of an output that is one; "-" is standard output
 	archive bool   // it gets an image, not the files
@@ -46,6 +47,8 @@ func (f *buildFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.call, "call", "build", `Set method for evaluating build ("check")`)
 	flags.StringVar(&f.cgroup, "cgroup-parent", "", `Set the parent cgroup for the "RUN" instructions during build`)
 	flags.BoolVar(&f.check, "check", false, `Shorthand for "--call=check"`)
+	flags.StringVar(&f.explain, "explain", "", `Say of every step whether it was cached, and if not, what has changed ("plain", "json")`)
+	flags.Lookup("explain").NoOptDefVal = "plain"
 	flags.StringVarP(&f.file, "file", "f", "", `Name of the Dockerfile (default: "PATH/Dockerfile")`)
 	flags.StringVar(&f.iidfile, "iidfile", "", "Write the image ID to a file")
 	flags.StringArrayVar(&f.labels, "label", nil, "Set metadata for an image")
@@ -118,6 +121,9 @@ func (f *buildFlags) request(path string, stdin io.Reader) (build.Request, error
 	if f.call == "check" || f.call == "lint" {
 		f.check = true
 	}
+	if f.explain != "" && f.explain != "plain" && f.explain != "json" {
+		return build.Request{}, badValue("explain", f.explain, "want plain or json")
+	}
 	if err := f.unsupported(); err != nil {
 		return build.Request{}, err
 	}
@@ -129,7 +135,7 @@ func (f *buildFlags) request(path string, stdin io.Reader) (build.Request, error
 			HostNetwork: slices.Contains(f.allow, "network.host"),
 			Insecure:    slices.Contains(f.allow, "security.insecure"),
 		},
-		Cache:  build.Cache{Ignore: f.noCache, IgnoreStages: f.noCacheFilter, Pull: f.pull},
+		Cache:  build.Cache{Ignore: f.noCache, IgnoreStages: f.noCacheFilter, Pull: f.pull, Explain: f.explain != ""},
 		Output: build.Output{Names: f.tags},
 	}
 	var err error

@@ -53,12 +53,16 @@ type Entry struct {
 	sees  func(int) *View
 
 	quick, content string // keys; empty until they are needed
+
+	contents map[int]digest.Digest // of inputs that count by content
+	seen     map[int]*files        // what they cover, of inputs that have layers
+	from     string                // the imported cache that had the step
 }
 
 // Entry returns the place for the step that step describes. sees tells for
 // each input what the step can see of it; nil means all.
 func (c *Cache) Entry(step []byte, in []*ref.Ref, sees func(int) *View) *Entry {
-	return &Entry{cache: c, step: step, in: in, sees: sees}
+	return &Entry{cache: c, step: step, in: in, sees: sees, contents: map[int]digest.Digest{}, seen: map[int]*files{}}
 }
 
 // Lookup returns the refs that the step is known to yield, or nil. They are
@@ -130,15 +134,21 @@ func (e *Entry) contentKey(ctx context.Context) (string, error) {
 	return key, err
 }
 
+// view is what the step sees of input i; nil means its layers.
+func (e *Entry) view(i int) *View {
+	view := e.sees(i)
+	if view == nil && e.in[i].Direct() {
+		view = &whole
+	}
+	return view
+}
+
 func (e *Entry) key(ctx context.Context, byContent func(*ref.Ref) bool) (string, error) {
 	h := sha256.New()
 	field(h, []byte(version))
 	field(h, e.step)
 	for i, r := range e.in {
-		view := e.sees(i)
-		if view == nil && r.Direct() {
-			view = &whole
-		}
+		view := e.view(i)
 		if view == nil || !byContent(r) {
 			layers, err := r.Layers(ctx)
 			if err != nil {
@@ -150,10 +160,15 @@ func (e *Entry) key(ctx context.Context, byContent func(*ref.Ref) bool) (string,
 			}
 			continue
 		}
-		d, err := e.cache.content(ctx, r, view)
+		var seen *files
+		if !r.Direct() {
+			seen = &files{} // beside reading them it costs nothing
+		}
+		d, err := e.cache.content(ctx, r, view, seen)
 		if err != nil {
 			return "", err
 		}
+		e.contents[i], e.seen[i] = d, seen
 		field(h, []byte("content"))
 		field(h, []byte(d))
 	}

@@ -45,8 +45,9 @@ func (v *View) Add(p Part) {
 // whole is the view of everything.
 var whole = View{Parts: []Part{{Path: "/"}}}
 
-// content is the digest of what view shows of r.
-func (c *Cache) content(ctx context.Context, r *ref.Ref, view *View) (digest.Digest, error) {
+// content is the digest of what view shows of r. seen, if not nil, hears of
+// the files.
+func (c *Cache) content(ctx context.Context, r *ref.Ref, view *View, seen *files) (digest.Digest, error) {
 	fsys, err := r.FS()
 	if err != nil {
 		return "", err
@@ -55,6 +56,9 @@ func (c *Cache) content(ctx context.Context, r *ref.Ref, view *View) (digest.Dig
 	for _, p := range view.Parts {
 		o := p.Select
 		o.Cache = c.stats
+		if seen != nil {
+			o.Each = seen.each(p)
+		}
 		d, err := tree.Digest(ctx, fsys, p.Path, o)
 		switch {
 		case p.Optional && errdefs.IsNotFound(err):

@@ -37,12 +37,18 @@ type Operation interface {
 	Run(ctx context.Context, in []*ref.Ref, step *Step) ([]*ref.Ref, error)
 }
 
+// described is met by operations that can say what their key is made of.
+type described interface {
+	Parts() []cache.Component
+}
+
 // Options are what a solver works with.
 type Options struct {
 	// Operation makes the step that a vertex describes.
 	Operation func(*Vertex) (Operation, error)
 
 	Cache    *cache.Cache
+	Journal  *cache.Journal // may be nil
 	Pool     *ref.Pool
 	Status   *Status
 	Parallel int // how many steps may run at once
@@ -198,16 +204,25 @@ func (s *Solver) outputs(v *Vertex, in []*ref.Ref, known bool, step *Step) ([]*r
 		}
 		if refs != nil {
 			step.Cached()
+			s.opts.Journal.Hit(cache.Step{Name: v.Name}, entry)
 			return refs, nil
 		}
 	}
+	refs, err := s.run(op, in, step)
+	if err == nil {
+		err = entry.Store(s.ctx, refs)
+	}
+	if jerr := s.opts.Journal.Miss(s.ctx, journalStep(v, op), entry, !v.IgnoreCache, err == nil); err == nil {
+		err = jerr
+	}
+	return refs, err
+}
+
+// run carries out a step when there is room for it.
+func (s *Solver) run(op Operation, in []*ref.Ref, step *Step) ([]*ref.Ref, error) {
 	if err := s.slots.Acquire(s.ctx, 1); err != nil {
 		return nil, context.Cause(s.ctx)
 	}
 	defer s.slots.Release(1)
-	refs, err := op.Run(s.ctx, in, step)
-	if err != nil {
-		return nil, err
-	}
-	return refs, entry.Store(s.ctx, refs)
+	return op.Run(s.ctx, in, step)
 }

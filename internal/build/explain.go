@@ -1,0 +1,24 @@
+package build
+
+import (
+	"github.com/shaleproject/shale/internal/build/cache"
+)
+
+// newJournal returns the journal of what is built. A Dockerfile is known by
+// its place; those that have none share a journal.
+func (j *job) newJournal() *cache.Journal {
+	ignored := "--no-cache"
+	if !j.req.Cache.Ignore {
+		ignored = "--no-cache-filter, for this step or one before it,"
+	}
+	scope := j.contexts.place
+	if scope == "" {
+		scope = j.req.Files.Context
+	}
+	return cache.NewJournal(j.Store, cache.JournalOptions{
+		Scope:   scope + "\x00" + j.req.Files.Dockerfile,
+		Args:    sorted(j.req.Language.Args),
+		Ignored: ignored,
+		Explain: j.req.Cache.Explain,
+	})
+}
