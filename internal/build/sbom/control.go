@@ -2,6 +2,7 @@ package sbom
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"io"
 	"maps"
@@ -90,11 +91,7 @@ func (r *reader) apk(name string, f io.Reader) error {
 // distroURL is the URL of a package of the distribution, or of fallback if
 // that is not known.
 func (r *reader) distroURL(kind, fallback, name, version, arch, upstream string) string {
-	namespace, qualifiers := fallback, map[string]string{}
-	if r.out.OS.ID != "" {
-		namespace = r.out.OS.ID
-		qualifiers["distro"] = strings.TrimSuffix(r.out.OS.ID+"-"+r.out.OS.Version, "-")
-	}
+	namespace, qualifiers := cmp.Or(r.out.OS.ID, fallback), r.distroQualifiers()
 	if arch != "" {
 		qualifiers["arch"] = arch
 	}
@@ -102,6 +99,14 @@ func (r *reader) distroURL(kind, fallback, name, version, arch, upstream string)
 		qualifiers["upstream"] = upstream
 	}
 	return packageURL(kind, namespace, name, version, qualifiers)
+}
+
+func (r *reader) distroQualifiers() map[string]string {
+	q := map[string]string{}
+	if r.out.OS.ID != "" {
+		q["distro"] = strings.TrimSuffix(r.out.OS.ID+"-"+r.out.OS.Version, "-")
+	}
+	return q
 }
 
 func packageURL(kind, namespace, name, version string, qualifiers map[string]string) string {

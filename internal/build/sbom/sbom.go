@@ -25,7 +25,7 @@ import (
 
 // Package is one installed package.
 type Package struct {
-	Kind    string // as in a package URL: "deb", "apk", "pypi", "npm", "golang"
+	Kind    string // as in a package URL: "deb", "apk", "rpm", "pypi", "npm", "golang"
 	Name    string
 	Version string // may be empty
 	URL     string // the package URL (github.com/package-url/purl-spec)
@@ -93,14 +93,6 @@ type format struct {
 	read  func(r *reader, name string, f io.Reader) error
 }
 
-// rpmDatabases are where rpm keeps what is installed: in Berkeley DB, SQLite
-// and a format of its own. A document about such a system says that it is
-// incomplete.
-var rpmDatabases = set(
-	"var/lib/rpm/Packages", "var/lib/rpm/Packages.db", "var/lib/rpm/rpmdb.sqlite",
-	"usr/lib/sysimage/rpm/Packages", "usr/lib/sysimage/rpm/Packages.db", "usr/lib/sysimage/rpm/rpmdb.sqlite",
-)
-
 // formatOf tells what the file called name is by its place.
 func formatOf(name string) *format {
 	dir, base := path.Split(name)
@@ -121,14 +113,13 @@ func formatOf(name string) *format {
 
 // file reads one file, if it is of a kind that is known.
 func (r *reader) file(name string, d fs.DirEntry) error {
-	if rpmDatabases[name] {
-		r.skip(name, "databases of rpm are not read yet")
-		return nil
-	}
 	kind := formatOf(name)
 	info, err := d.Info()
 	if err != nil {
 		return err
+	}
+	if rpmDatabases[name] {
+		return r.rpm(name, info.Size())
 	}
 	if kind == nil {
 		if info.Mode()&0o111 == 0 || info.Size() < minBinary {

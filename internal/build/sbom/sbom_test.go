@@ -152,12 +152,12 @@ func TestAGoProgramNamesItsModules(t *testing.T) {
 }
 
 func TestADocumentSaysWhatIsNotRead(t *testing.T) {
-	inv := read(t, fstest.MapFS{"var/lib/rpm/rpmdb.sqlite": file("SQLite format 3")})
+	inv := read(t, fstest.MapFS{"var/lib/rpm/Packages": file("Berkeley DB")})
 	data, err := SPDX(inv, Subject{Name: "image"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := `"comment":"Not read: var/lib/rpm/rpmdb.sqlite: databases of rpm are not read yet"`; !strings.Contains(string(data), want) {
+	if want := `"comment":"Not read: var/lib/rpm/Packages: databases of rpm in Berkeley DB are not read"`; !strings.Contains(string(data), want) {
 		t.Errorf("no %s in %s", want, data)
 	}
 }
