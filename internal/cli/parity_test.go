@@ -26,7 +26,7 @@ func TestParityPageIsTrue(t *testing.T) {
 			t.Errorf("%s is called absent", cmd.CommandPath())
 		}
 	}
-	for _, name := range []string{"build", "run", "start", "rm"} {
+	for _, name := range []string{"run", "start", "rm"} {
 		cmd := find(root, name)
 		for _, flags := range absent(t, page, "absent flags of "+name) {
 			for flag := range strings.FieldsSeq(flags) {
