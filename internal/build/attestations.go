@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/shaleproject/shale/internal/build/gateway"
 	"github.com/shaleproject/shale/internal/build/sbom"
 	"github.com/shaleproject/shale/internal/image"
+	"github.com/shaleproject/shale/internal/tree"
 )
 
 // facts are what a build remembers for its provenance.
@@ -70,6 +72,45 @@ func (j *job) attest(ctx context.Context, r *gateway.Reference, b built) ([]imag
 	return list, nil
 }
 
+// statementFiles are where statements about files lie, as in BuildKit.
+var statementFiles = map[string]string{
+	attest.ProvenanceType: "provenance.json",
+	sbom.PredicateType:    "sbom.spdx.json",
+}
+
+// attestFiles adds to the files of r what the request wants to be said of
+// them. The caller closes what comes back. A file that has the name of a
+// statement is an [errdefs.ErrAlreadyExists].
+func (j *job) attestFiles(ctx context.Context, r *gateway.Reference, config []byte) (*tree.Changes, error) {
+	if p := j.req.Attest.Provenance; p != nil && p.InlineOnly {
+		j.req.Attest.Provenance = nil
+	}
+	list, err := j.attest(ctx, r, built{config: config})
+	if err != nil {
+		return nil, err
+	}
+	fsys, err := r.FS()
+	if err != nil {
+		return nil, err
+	}
+	edit := tree.Edit(fsys)
+	edit.Now = j.Now()
+	for _, a := range list {
+		name := statementFiles[a.PredicateType]
+		if _, err := fsys.Lstat(name); err == nil {
+			return nil, fmt.Errorf("write %s beside the files: %w", name, errdefs.ErrAlreadyExists)
+		}
+		data, err := attest.AboutFiles(fsys, a.PredicateType, a.Predicate)
+		if err == nil {
+			err = edit.Mkfile(name, data, tree.MakeOptions{Mode: 0o644})
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return edit, nil
+}
+
 // sbom lists the packages in r. It says nothing that isn't in the image: the
 // same image has the same list.
 func (j *job) sbom(ctx context.Context, r *gateway.Reference, config ocispec.Image, b built) (_ []byte, err error) {
@@ -84,7 +125,13 @@ func (j *job) sbom(ctx context.Context, r *gateway.Reference, config ocispec.Ima
 		return nil, err
 	}
 	step.Progress(fmt.Sprintf("%d packages", len(inventory.Packages)), 0, 0, true)
-	subject := sbom.Subject{Name: "image", Version: digest.FromBytes(b.config).String()}
+	subject := sbom.Subject{Name: "files", Created: j.Now()}
+	if j.epoch != nil {
+		subject.Created = *j.epoch
+	}
+	if b.layers != nil {
+		subject.Name, subject.Version = "image", digest.FromBytes(b.config).String()
+	}
 	if config.Created != nil {
 		subject.Created = *config.Created
 	}

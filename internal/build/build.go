@@ -187,9 +187,15 @@ func (j *job) export(ctx context.Context, res *client.Result) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	if j.req.Attest.any() && (j.req.Output.Dir != "" || j.req.Output.Tar != nil) {
+		more, err := j.attestFiles(ctx, res.Ref.(*gateway.Reference), config)
+		if err != nil {
+			return Result{}, err
+		}
+		defer more.Close()
+		r = j.pool.Tree(more.FS())
+	}
 	switch {
-	case j.req.Attest.any() && (j.req.Output.Dir != "" || j.req.Output.Tar != nil):
-		return Result{}, fmt.Errorf("export attestations beside files: only images have them: %w", errdefs.ErrNotImplemented)
 	case j.req.Output.Dir != "":
 		return Result{}, j.toDir(ctx, r)
 	case j.req.Output.Tar != nil:

@@ -106,6 +106,7 @@ type Provenance struct {
 	Max          bool   // build arguments and all steps, too
 	BuilderID    string // who says so; empty means shale
 	Reproducible bool   // the user says that the build is
+	InlineOnly   bool   // only beside an image, not beside files
 }
 
 // Result is what a build made.

@@ -88,8 +88,9 @@ func provenance(flag, value string, fields map[string]string) (*build.Provenance
 			var err error
 			p.Reproducible, err = strconv.ParseBool(v)
 			bad = err != nil
-		case "inline-only": // only images carry provenance in any case
-			_, err := strconv.ParseBool(v)
+		case "inline-only":
+			var err error
+			p.InlineOnly, err = strconv.ParseBool(v)
 			bad = err != nil
 		case "version":
 			if v == "v0.2" {
