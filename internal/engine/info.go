@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/shaleproject/shale/internal/container"
 	"github.com/shaleproject/shale/internal/image"
 	"github.com/shaleproject/shale/internal/sandbox"
 )
@@ -103,7 +104,31 @@ func (e *Engine) Info(ctx context.Context, version string) (Info, error) {
 		return Info{}, err
 	}
 	info.Images = len(list)
-	return info, nil
+	return info, e.countContainers(ctx, &info)
+}
+
+// countContainers fills in the containers by what they do.
+func (e *Engine) countContainers(ctx context.Context, info *Info) error {
+	containers, err := e.Containers()
+	if err != nil {
+		return err
+	}
+	list, err := containers.List(ctx, container.ListOptions{All: true})
+	if err != nil {
+		return err
+	}
+	info.Containers = len(list)
+	for _, c := range list {
+		switch c.Status {
+		case container.Running, container.Restarting:
+			info.ContainersRunning++
+		case container.Paused:
+			info.ContainersPaused++
+		default:
+			info.ContainersStopped++
+		}
+	}
+	return nil
 }
 
 // read returns the content of a small file of the kernel's or the machine's,
