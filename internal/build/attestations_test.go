@@ -62,8 +62,11 @@ type slsa struct {
 		BuildDefinition struct {
 			BuildType          string
 			ExternalParameters struct {
-				ConfigSource struct{ URI, Path string }
-				Request      struct {
+				ConfigSource struct {
+					URI, Path string
+					Digest    map[string]string
+				}
+				Request struct {
 					Frontend string
 					Args     map[string]string
 					Secrets  []struct{ ID string }
@@ -296,5 +299,24 @@ func TestTheSBOMListsThePackagesOfTheImage(t *testing.T) {
 		return p.Name == "debian" && p.VersionInfo == "12"
 	}) {
 		t.Errorf("packages are %+v", doc.Predicate.Packages)
+	}
+}
+
+func TestProvenanceNamesTheCommitOfARepository(t *testing.T) {
+	url, repo := repository(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "a\n"})
+	commit := map[string]string{"sha1": gitIn(t, repo, "rev-parse", "HEAD")}
+	b := newBench(t)
+	for _, again := range []bool{false, true} {
+		req := dir(url + "/repo.git#main")
+		req.Attest.Provenance = &build.Provenance{}
+		p, _ := b.provenance(b.build(req).Image)
+		equal(t, "digest of the configuration", p.Predicate.BuildDefinition.ExternalParameters.ConfigSource.Digest, commit)
+		materials := p.Predicate.BuildDefinition.ResolvedDependencies
+		if len(materials) != 1 || materials[0].URI != url+"/repo.git#main" {
+			t.Fatalf("again %t: materials are %+v", again, materials)
+		}
+		equal(t, "digest of the repository", materials[0].Digest, commit)
+		equal(t, "locals", len(p.Predicate.BuildDefinition.ExternalParameters.Request.Locals), 0)
+		equal(t, "completeness", p.Predicate.RunDetails.Metadata.Completeness, struct{ Request, ResolvedDependencies bool }{true, true})
 	}
 }
