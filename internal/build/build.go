@@ -73,6 +73,8 @@ type job struct {
 	pool     *ref.Pool
 	contexts *contexts
 	journal  *cache.Journal
+	cache    *cache.Cache
+	bases    *bases
 	epoch    *time.Time
 	known    facts
 }
@@ -119,25 +121,30 @@ func (j *job) run(ctx context.Context) (Result, error) {
 	for key, value := range j.contexts.options {
 		options[key] = value
 	}
-	images := newBases(j.Images, j.lease)
+	j.bases = newBases(j.Images, j.lease)
 	stats := cache.NewStats(j.Store, j.contexts.place)
+	j.cache = cache.New(j.Store, j.pool, stats)
+	j.cache.Collect = len(j.req.Cache.To) > 0
+	if err := j.importCaches(ctx); err != nil {
+		return Result{}, err
+	}
 	tools := &ops.Tools{
 		Store: j.Store, Lease: j.lease, Pool: j.pool,
-		Contexts: j.contexts.trees, Images: images,
+		Contexts: j.contexts.trees, Images: j.bases,
 		Now: j.Now, Epoch: j.epoch, Platform: j.Platform,
 		Transport: j.Transport, Runner: j.runner(),
 		Found: j.known.add,
 	}
 	s := solver.New(ctx, solver.Options{
 		Operation: func(v *solver.Vertex) (solver.Operation, error) { return ops.New(tools, v) },
-		Cache:     cache.New(j.Store, j.pool, stats),
+		Cache:     j.cache,
 		Journal:   j.journal,
 		Pool:      j.pool, Status: j.status,
 		Parallel: max(2, runtime.GOMAXPROCS(0)), // one that waits for the network leaves room for another
 	})
 	defer s.Close()
 	j.known.options = options
-	front := &gateway.Client{Solver: s, Status: j.status, Options: options, Platform: j.Platform, Images: images}
+	front := &gateway.Client{Solver: s, Status: j.status, Options: options, Platform: j.Platform, Images: j.bases}
 	res, err := front.Run(ctx)
 	if serr := stats.Save(); err == nil && serr != nil {
 		err = fmt.Errorf("remember digests of the context: %w", serr)
@@ -148,7 +155,11 @@ func (j *job) run(ctx context.Context) (Result, error) {
 	if j.req.Language.Check {
 		return checkResult(res)
 	}
-	return j.export(ctx, res)
+	out, err := j.export(ctx, res)
+	if err == nil {
+		err = j.exportCaches(ctx, res)
+	}
+	return out, err
 }
 
 func (j *job) runner() ops.Runner {
@@ -234,7 +245,10 @@ func (j *job) describe(ctx context.Context, res *client.Result, r *ref.Ref, conf
 			epoch = &t
 		}
 	}
-	config, err = export.Config(config, base, layers, epoch, j.Now().UTC())
+	if config, err = export.Config(config, base, layers, epoch, j.Now().UTC()); err != nil {
+		return built{}, err
+	}
+	config, err = j.inlineCache(ctx, config, export.DiffIDs(layers))
 	return built{config: config, layers: export.DiffIDs(layers)}, err
 }
 

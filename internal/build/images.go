@@ -102,3 +102,16 @@ func (b *bases) Layers(ctx context.Context, name string, platform *ocispec.Platf
 	}
 	return img.DiffIDs, nil
 }
+
+// known are the layers of the images that this build has asked for.
+func (b *bases) known() map[digest.Digest]bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	layers := map[digest.Digest]bool{}
+	for _, img := range b.found {
+		for _, d := range img.DiffIDs {
+			layers[d] = true
+		}
+	}
+	return layers
+}

@@ -75,7 +75,8 @@ type Cache struct {
 	Ignore       bool     // none
 	IgnoreStages []string // none for these stages
 	Pull         bool     // ask the registry for base images that are here, too
-	Explain      bool     // say of every step why it was a hit or not; see [Result.Steps]
+	From, To     []CachePlace
+	Explain      bool // say of every step why it was a hit or not; see [Result.Steps]
 }
 
 // Output is what becomes of the result.

@@ -107,12 +107,6 @@ func (f *buildFlags) warnings(flags *pflag.FlagSet) []string {
 			out = append(out, "--"+l.name+" has no effect")
 		}
 	}
-	if len(f.cacheFrom) > 0 {
-		out = append(out, "--cache-from has no effect yet: only the local build cache is used")
-	}
-	if len(f.cacheTo) > 0 {
-		out = append(out, "--cache-to has no effect yet: only the local build cache is written")
-	}
 	return out
 }
 
@@ -140,6 +134,12 @@ func (f *buildFlags) request(path string, stdin io.Reader) (build.Request, error
 	}
 	var err error
 	if req.Language.Labels, err = pairs("label", f.labels, true); err != nil {
+		return req, err
+	}
+	if req.Cache.From, err = cachePlaces("cache-from", f.cacheFrom); err != nil {
+		return req, err
+	}
+	if req.Cache.To, err = cachePlaces("cache-to", f.cacheTo); err != nil {
 		return req, err
 	}
 	if req.Files.Named, err = pairs("build-context", f.contexts, false); err != nil {

@@ -48,6 +48,7 @@ func (i *Images) note(blob digest.Digest) (note, bool) {
 // remember writes down what n says of blob and adds the sources that are
 // known already. A note is a cache: an error to write it is no error.
 func (i *Images) remember(blob digest.Digest, n note) {
+	n.Sources = slices.DeleteFunc(n.Sources, func(s string) bool { return s == "" }) // of a place that others can't look into
 	old, known := i.note(blob)
 	if known && old.DiffID == n.DiffID {
 		for _, s := range old.Sources {
@@ -71,6 +72,9 @@ func (i *Images) remember(blob digest.Digest, n note) {
 
 // seen adds a source to a note that is there already.
 func (i *Images) seen(blob digest.Digest, source string) {
+	if source == "" {
+		return
+	}
 	n, ok := i.note(blob)
 	if !ok || len(n.Sources) > 0 && n.Sources[0] == source {
 		return

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -37,6 +38,14 @@ type Cache struct {
 
 	// stats saves reading files of context directories that did not change.
 	stats tree.StatCache
+
+	// Collect makes the cache remember the steps of this build, for Bundle.
+	Collect bool
+
+	sources []*Source
+
+	mu    sync.Mutex
+	steps []done
 }
 
 // New returns the cache of s. Refs that it finds come from pool. stats may
@@ -71,6 +80,17 @@ func (c *Cache) Entry(step []byte, in []*ref.Ref, sees func(int) *View) *Entry {
 // The first look uses the layers of the inputs, which costs no read; only if
 // that finds nothing is the content of what the step sees compared.
 func (e *Entry) Lookup(ctx context.Context) ([]*ref.Ref, error) {
+	refs, err := e.lookup(ctx)
+	if refs == nil && err == nil && len(e.cache.sources) > 0 {
+		refs, err = e.cache.imported(ctx, e)
+	}
+	if refs != nil {
+		e.cache.note(e, refs)
+	}
+	return refs, err
+}
+
+func (e *Entry) lookup(ctx context.Context) ([]*ref.Ref, error) {
 	quick, err := e.quickKey(ctx)
 	if err != nil {
 		return nil, err
@@ -100,6 +120,7 @@ func (e *Entry) Store(ctx context.Context, refs []*ref.Ref) error {
 	if err != nil {
 		return err
 	}
+	e.cache.note(e, refs)
 	if err := e.cache.put(quick, refs); err != nil || content == quick {
 		return err
 	}

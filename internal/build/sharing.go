@@ -1,0 +1,225 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/containerd/errdefs"
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/shaleproject/shale/internal/build/cache"
+	"github.com/shaleproject/shale/internal/build/export"
+	"github.com/shaleproject/shale/internal/build/gateway"
+	"github.com/shaleproject/shale/internal/build/solver"
+	"github.com/shaleproject/shale/internal/image"
+	"github.com/shaleproject/shale/internal/layer"
+	"github.com/shaleproject/shale/internal/progress"
+)
+
+// Kinds of [CachePlace].
+const (
+	CacheLocal    = "local"
+	CacheRegistry = "registry"
+	CacheInline   = "inline"
+)
+
+// CachePlace is where the build cache is kept for other machines: --cache-to
+// and --cache-from.
+type CachePlace struct {
+	Kind string
+	Ref  string // of a registry
+	Dir  string // of a local one
+	Tag  string // in Dir, or a digest; empty is "latest"
+
+	// What follows is for writing it.
+
+	Max         bool // all steps, not only those whose layers are in the image
+	Compression layer.Compression
+	Level       int
+	IgnoreError bool // that it can't be written is a warning
+}
+
+func (p CachePlace) String() string {
+	switch p.Kind {
+	case CacheLocal:
+		return p.Dir
+	case CacheInline:
+		return "the image"
+	}
+	return p.Ref
+}
+
+// Media types of a cache: an artifact (image-spec, manifest.md) whose layers
+// are those of images and whose config says which steps made them.
+const (
+	cacheArtifact = "application/vnd.shale.buildcache.v1"
+	cacheConfig   = "application/vnd.shale.buildcache.config.v1+json"
+)
+
+func (j *job) place(p CachePlace) (image.Place, error) {
+	if p.Kind == CacheLocal {
+		return j.Images.Layout(p.Dir, p.Tag)
+	}
+	return j.Images.Remote(p.Ref)
+}
+
+// importCaches opens what the request names. One that can't be used costs
+// time, not the build.
+func (j *job) importCaches(ctx context.Context) error {
+	for _, p := range j.req.Cache.From {
+		step := j.status.Step("importing cache from " + p.String())
+		s, err := j.importCache(ctx, p)
+		if ctx.Err() != nil {
+			step.Done(context.Canceled)
+			return context.Cause(ctx)
+		}
+		step.Done(err)
+		if err != nil {
+			j.warn(step, fmt.Sprintf("the cache at %s is not used: %v", p, err))
+			continue
+		}
+		s.Broken = func(err error) { j.warn(step, fmt.Sprintf("the cache at %s is not used any more: %v", p, err)) }
+		j.cache.Import(s)
+	}
+	return nil
+}
+
+func (j *job) warn(step *solver.Step, text string) {
+	j.status.Warn(bkclient.VertexWarning{Vertex: step.Digest(), Level: 1, Short: []byte(text)})
+}
+
+func (j *job) importCache(ctx context.Context, p CachePlace) (*cache.Source, error) {
+	at, err := j.place(p)
+	if err != nil {
+		return nil, err
+	}
+	platform, err := j.targetPlatform()
+	if err != nil {
+		return nil, err
+	}
+	a, err := j.Images.OpenArtifact(ctx, j.lease, at, platform)
+	if err != nil {
+		return nil, err
+	}
+	bundle, err := cache.Extract(a.Config)
+	if err != nil {
+		return nil, err
+	}
+	if bundle == nil {
+		return nil, fmt.Errorf("%s has no build cache in it: %w", a.Descriptor.Digest, errdefs.ErrNotFound)
+	}
+	return &cache.Source{Name: p.String(), Bundle: bundle, Fetch: a.Fetch}, nil
+}
+
+// targetPlatform is the one that the request names, if it names one.
+func (j *job) targetPlatform() (*ocispec.Platform, error) {
+	if j.req.Language.Platform == "" {
+		return nil, nil
+	}
+	p, err := image.ParsePlatform(j.req.Language.Platform)
+	return &p, err
+}
+
+// inlineCache adds to config which steps made the image, if that is asked for.
+func (j *job) inlineCache(ctx context.Context, config []byte, layers []digest.Digest) ([]byte, error) {
+	if !slices.ContainsFunc(j.req.Cache.To, func(p CachePlace) bool { return p.Kind == CacheInline }) {
+		return config, nil
+	}
+	bundle, err := j.cache.Bundle(ctx, func(d digest.Digest) bool { return slices.Contains(layers, d) })
+	if err != nil {
+		return nil, fmt.Errorf("export cache into the image: %w", err)
+	}
+	return bundle.Embed(config)
+}
+
+// exportCaches writes the cache to where the request says.
+func (j *job) exportCaches(ctx context.Context, res *client.Result) error {
+	if len(j.req.Cache.To) == 0 {
+		return nil
+	}
+	layers, err := resultLayers(ctx, res)
+	if err != nil {
+		return err
+	}
+	for _, p := range j.req.Cache.To {
+		if p.Kind == CacheInline {
+			continue
+		}
+		step := j.status.Step("exporting cache to " + p.String())
+		err = j.exportCache(ctx, p, layers, step)
+		step.Done(err)
+		if err == nil {
+			continue
+		}
+		err = fmt.Errorf("export cache to %s: %w", p, err)
+		if !p.IgnoreError || ctx.Err() != nil {
+			return err
+		}
+		j.warn(step, err.Error())
+	}
+	return nil
+}
+
+// resultLayers are the layers of all that was built.
+func resultLayers(ctx context.Context, res *client.Result) ([]digest.Digest, error) {
+	all := []client.Reference{res.Ref}
+	for _, r := range res.Refs {
+		all = append(all, r)
+	}
+	var layers []digest.Digest
+	for _, r := range all {
+		if r, ok := r.(*gateway.Reference); ok {
+			known, err := r.Layers(ctx)
+			if err != nil {
+				return nil, err
+			}
+			layers = append(layers, export.DiffIDs(known)...)
+		}
+	}
+	return layers, nil
+}
+
+func (j *job) exportCache(ctx context.Context, p CachePlace, layers []digest.Digest, step *solver.Step) error {
+	at, err := j.place(p)
+	if err != nil {
+		return err
+	}
+	bases := j.bases.known()
+	bundle, err := j.cache.Bundle(ctx, func(d digest.Digest) bool {
+		return p.Max || bases[d] || slices.Contains(layers, d)
+	})
+	if err != nil {
+		return err
+	}
+	// Whoever gets to a step has the base that it stands on.
+	send := []digest.Digest{}
+	for _, l := range bundle.Layers {
+		if !bases[l.Digest] && !slices.Contains(send, l.Digest) {
+			send = append(send, l.Digest)
+		}
+	}
+	config, err := json.Marshal(map[string]any{
+		"rootfs":          ocispec.RootFS{Type: "layers", DiffIDs: send},
+		cache.BundleField: bundle,
+	})
+	if err != nil {
+		return err
+	}
+	desc, err := j.Images.PushArtifact(ctx, j.lease, at, send, image.ArtifactOptions{
+		Type: cacheArtifact, ConfigType: cacheConfig, Config: config, Compression: p.Compression, Level: p.Level,
+		Progress: progress.Sink(func(e progress.Event) {
+			if e.ID != "" {
+				step.Progress(e.ID+" "+e.Action, e.Current, e.Total, e.Total == 0 || e.Current >= e.Total)
+			}
+		}),
+	})
+	if err == nil {
+		step.Progress("writing manifest "+desc.Digest.String(), 0, 0, true)
+	}
+	return err
+}

@@ -1,0 +1,190 @@
+package image
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"cuelabs.dev/go/oci/ociregistry"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/shaleproject/shale/internal/store"
+)
+
+// layoutDir is a directory with an OCI layout (image-spec, image-layout.md),
+// seen as a registry. It has one repository, whatever that is called. Content
+// is complete when it gets its name; nothing is ever removed.
+type layoutDir struct {
+	*ociregistry.Funcs // what is not here is not supported
+	dir                string
+}
+
+var _ ociregistry.Interface = (*layoutDir)(nil)
+
+func newLayoutDir(dir string) *layoutDir { return &layoutDir{dir: dir} }
+
+func (l *layoutDir) blob(d digest.Digest) (string, error) {
+	if err := checkDescriptor(ocispec.Descriptor{Digest: d}); err != nil {
+		return "", err
+	}
+	return filepath.Join(l.dir, filepath.FromSlash(blobPath(d))), nil
+}
+
+// layoutBlob is an open file of a layout.
+type layoutBlob struct {
+	*os.File
+	desc ocispec.Descriptor
+}
+
+func (b *layoutBlob) Descriptor() ociregistry.Descriptor { return b.desc }
+
+func (l *layoutDir) open(desc ocispec.Descriptor) (ociregistry.BlobReader, error) {
+	path, err := l.blob(desc.Digest)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open %s: %w", path, errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = malformed("%s is no file", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	desc.Size = info.Size()
+	return &layoutBlob{File: f, desc: desc}, nil
+}
+
+// GetBlob opens a blob; the caller verifies it.
+func (l *layoutDir) GetBlob(_ context.Context, _ string, d ociregistry.Digest) (ociregistry.BlobReader, error) {
+	return l.open(ocispec.Descriptor{MediaType: octets, Digest: d})
+}
+
+// GetManifest opens a manifest, which is a blob like any other.
+func (l *layoutDir) GetManifest(_ context.Context, _ string, d ociregistry.Digest) (ociregistry.BlobReader, error) {
+	return l.open(ocispec.Descriptor{MediaType: octets, Digest: d})
+}
+
+// GetTag opens the manifest that the index has under tag.
+func (l *layoutDir) GetTag(_ context.Context, _ string, tag string) (ociregistry.BlobReader, error) {
+	index, err := l.index()
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range index.Manifests {
+		if m.Annotations[refName] == tag {
+			return l.open(ocispec.Descriptor{MediaType: m.MediaType, Digest: m.Digest})
+		}
+	}
+	return nil, fmt.Errorf("%s has no %q: %w", l.dir, tag, errdefs.ErrNotFound)
+}
+
+// ResolveBlob says whether a blob is there.
+func (l *layoutDir) ResolveBlob(_ context.Context, _ string, d ociregistry.Digest) (ociregistry.Descriptor, error) {
+	r, err := l.open(ocispec.Descriptor{MediaType: octets, Digest: d})
+	if err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	return r.Descriptor(), r.Close()
+}
+
+func (l *layoutDir) index() (*ocispec.Index, error) {
+	path := filepath.Join(l.dir, ocispec.ImageIndexFile)
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open %s: %w", path, errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	data, err := readAll(f)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	index := new(ocispec.Index)
+	if err := json.Unmarshal(data, index); err != nil {
+		return nil, malformed("%s: %s", path, err)
+	}
+	return index, nil
+}
+
+// PushBlob writes a blob aside and gives it its name if it is the right one.
+func (l *layoutDir) PushBlob(_ context.Context, _ string, desc ociregistry.Descriptor, r io.Reader) (_ ociregistry.Descriptor, err error) {
+	path, err := l.blob(desc.Digest)
+	if err != nil {
+		return desc, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return desc, err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	if err != nil {
+		return desc, err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	sum := sha256.New()
+	n, err := io.Copy(io.MultiWriter(f, sum), r)
+	if err == nil && (n != desc.Size || digest.NewDigest(digest.SHA256, sum) != desc.Digest) {
+		err = errdefs.ErrDataLoss.WithMessage(fmt.Sprintf("%s is not what was written", desc.Digest))
+	}
+	if err := errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+		return desc, err
+	}
+	return desc, os.Rename(f.Name(), path)
+}
+
+// PushManifest writes a manifest and points tag at it.
+func (l *layoutDir) PushManifest(ctx context.Context, repo, tag string, contents []byte, mediaType string) (ociregistry.Descriptor, error) {
+	desc := describe(mediaType, contents)
+	if _, err := l.PushBlob(ctx, repo, desc, rewindable(contents)); err != nil || tag == "" {
+		return desc, err
+	}
+	index, err := l.index()
+	if errdefs.IsNotFound(err) {
+		index, err = &ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}, nil
+	}
+	if err != nil {
+		return desc, err
+	}
+	index.Manifests = slices.DeleteFunc(index.Manifests, func(m ocispec.Descriptor) bool { return m.Annotations[refName] == tag })
+	entry := desc
+	entry.Annotations = map[string]string{refName: tag}
+	index.Manifests = append(index.Manifests, entry)
+	version, err := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
+	if err != nil {
+		return desc, err
+	}
+	data, err := json.Marshal(index)
+	if err != nil {
+		return desc, err
+	}
+	dir, err := filepath.Abs(l.dir)
+	if err != nil {
+		return desc, err
+	}
+	if err := store.WriteFile(filepath.Join(dir, ocispec.ImageLayoutFile), version); err != nil {
+		return desc, err
+	}
+	return desc, store.WriteFile(filepath.Join(dir, ocispec.ImageIndexFile), data)
+}
