@@ -1,13 +1,17 @@
 package main_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/shaleproject/shale/internal/sys"
 )
@@ -15,31 +19,68 @@ import (
 // ordinary is the uid and gid of a user who is made up for the test.
 const ordinary = 54321
 
+// lent are lines of /etc/subuid and /etc/subgid.
+const lent = "ordinary:200000:65536\n"
+
 // TestAnOrdinaryUserBuildsAndRuns lives the life of an image as a user without
-// rights, once with ids of /etc/subuid and once with a single id.
+// rights: with ids of /etc/subuid and with a single id, and connected by pasta
+// and by the stack that is linked in.
 func TestAnOrdinaryUserBuildsAndRuns(t *testing.T) {
-	if os.Geteuid() != 0 || sys.InUserNamespace() {
-		t.Skip("only root can become another user")
-	}
-	if ok, err := condition("userns"); !ok || err != nil {
-		t.Skip("no user namespaces:", err)
-	}
-	for name, lent := range map[string]string{"one id": "", "ids lent": "ordinary:200000:65536\n"} {
+	for name, how := range map[string]struct {
+		lent string
+		tun  bool
+	}{
+		"one id":             {"", false},
+		"ids lent":           {lent, false},
+		"ids lent and pasta": {lent, true},
+	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := exec.LookPath("newuidmap"); err != nil && lent != "" {
-				t.Skip(err)
+			u := newUser(t, how.lent)
+			if how.tun {
+				u.needPasta(t)
 			}
+			u.be(t, func() { u.live(t) })
+			u.leavesNothing(t)
+		})
+	}
+}
+
+// TestScriptsAsAnOrdinaryUser runs the scripts once more as somebody else: as a
+// user who can run containers, and as one to whom user namespaces are
+// forbidden. Such a user can still do all that runs no program, builds included.
+func TestScriptsAsAnOrdinaryUser(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The limit is that of a namespace, not of the machine: namespaces(7).
+	const forbidden = "echo 0 > /proc/sys/user/max_user_namespaces && ! unshare --user true 2> /dev/null &&" +
+		` exec setpriv --ambient-caps=-all --inh-caps=-all "$0" "$@"`
+	for name, how := range map[string]struct {
+		args []string
+		env  string
+	}{
+		"with user namespaces": {nil, containersEnv + "=1"},
+		"without":              {[]string{"unshare", "--user", "--map-current-user", "--keep-caps", "sh", "-c", forbidden}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
 			u := newUser(t, lent)
-			err := sys.PrivateMounts(func() error {
-				if err := sys.MountAll(u.mounts); err != nil {
-					return err
-				}
-				u.live(t)
-				return nil
-			})
-			if err != nil {
-				t.Skip(err)
+			// Where the tests are, the user may have no way to.
+			u.copyFile(t, self, "scripts.test")
+			if err := os.CopyFS(u.path("testdata"), os.DirFS("testdata")); err != nil {
+				t.Fatal(err)
 			}
+			if err := errors.Join(os.Mkdir(u.path("tmp"), 0o777), os.Chmod(u.path("tmp"), 0o777)); err != nil {
+				t.Fatal(err)
+			}
+			u.be(t, func() {
+				args := append(how.args, u.path("scripts.test"), "-test.run", "^TestScripts$", "-test.parallel", "2")
+				cmd := u.command(args[0], args[1:]...)
+				cmd.Env = append(cmd.Env, "TMPDIR="+u.path("tmp"), binaryEnv+"="+binary, how.env)
+				if out, err := cmd.CombinedOutput(); err != nil {
+					t.Errorf("%v\n%s", err, out)
+				}
+			})
 			u.leavesNothing(t)
 		})
 	}
@@ -49,10 +90,21 @@ func TestAnOrdinaryUserBuildsAndRuns(t *testing.T) {
 type user struct {
 	home   string
 	mounts []sys.Mount // make /etc know them
+	pasta  bool        // connects their containers
 }
 
+// newUser makes up a user; lent is their line in /etc/subuid.
 func newUser(t *testing.T, lent string) *user {
 	t.Helper()
+	if os.Geteuid() != 0 || sys.InUserNamespace() {
+		t.Skip("only root can become another user")
+	}
+	if ok, err := condition("userns"); !ok || err != nil {
+		t.Skip("no user namespaces:", err)
+	}
+	if _, err := exec.LookPath("newuidmap"); err != nil && lent != "" {
+		t.Skip(err)
+	}
 	home, err := os.MkdirTemp("", "shale-ordinary-")
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +118,7 @@ func newUser(t *testing.T, lent string) *user {
 		t.Skip(err)
 	}
 	for name, content := range map[string]string{
-		"context/Dockerfile": "FROM box\nRUN echo made > /made && chmod 4711 /made\nCOPY file /file\n",
+		"context/Dockerfile": "FROM box\nRUN ip route | grep -q default\nRUN echo made > /made && chmod 4711 /made\nCOPY file /file\n",
 		"context/file":       "copied\n",
 		"passwd":             fmt.Sprintf("root:x:0:0::/:/bin/sh\nordinary:x:%d:%d::/:/bin/sh\n", ordinary, ordinary),
 		"subuid":             lent,
@@ -87,13 +139,63 @@ func newUser(t *testing.T, lent string) *user {
 
 func (u *user) path(name string) string { return filepath.Join(u.home, name) }
 
-// shale runs shale as the user and returns what it prints.
-func (u *user) shale(t *testing.T, args ...string) string {
+// be runs f where /etc knows the user.
+func (u *user) be(t *testing.T, f func()) {
 	t.Helper()
-	cmd := exec.Command(binary, args...)
+	err := sys.PrivateMounts(func() error {
+		if err := sys.MountAll(u.mounts); err != nil {
+			return err
+		}
+		f()
+		return nil
+	})
+	if err != nil {
+		t.Skip(err)
+	}
+}
+
+// needPasta lets the user open the device that pasta needs, as most machines
+// do.
+func (u *user) needPasta(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("pasta"); err != nil {
+		t.Skip(err)
+	}
+	const misc, tun = 10, 200 // Documentation/admin-guide/devices.txt
+	if err := syscall.Mknod(u.path("tun"), syscall.S_IFCHR, misc<<8|tun); err != nil {
+		t.Skip(err)
+	}
+	if err := os.Chmod(u.path("tun"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	u.mounts = append(u.mounts, sys.Mount{Source: u.path("tun"), Target: "/dev/net/tun", Flags: sys.Bind})
+	u.pasta = true
+}
+
+func (u *user) copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(u.path(to), data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// command is a command of the user's.
+func (u *user) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
 	cmd.Dir = u.home
 	cmd.Env = []string{"HOME=" + u.home, "PATH=" + os.Getenv("PATH")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinary, Gid: ordinary}}
+	return cmd
+}
+
+// shale runs shale as the user and returns what it prints.
+func (u *user) shale(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := u.command(binary, args...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("shale %s: %v\n%s", strings.Join(args, " "), err, out)
@@ -110,9 +212,11 @@ func (u *user) live(t *testing.T) {
 		}
 	}
 	expect("overlay", "info")
+	network := map[bool]string{true: "pasta\n", false: "netstack\n"}[u.pasta]
+	expect(network, "info", "-f", "{{.Network}}")
 	expect("sha256:", "import", "-c", "ENV PATH=/bin", "busybox.tar", "box")
 	expect("0\n", "run", "--rm", "--network", "none", "box", "id", "-u")
-	expect("sha256:", "build", "-q", "--network", "none", "-t", "app", "context")
+	expect("sha256:", "build", "-q", "-t", "app", "context")
 	expect("made\ncopied\n", "run", "--rm", "--network", "host", "app", "cat", "/made", "/file")
 	u.shale(t, "run", "-d", "--network", "none", "--name", "here", "app", "sh", "-c", "echo mine > /own; sleep 1000")
 	// Each command is a process of its own, and finds the way to the container.
@@ -122,10 +226,34 @@ func (u *user) live(t *testing.T) {
 	expect("here", "start", "here")
 	expect("mine\n", "exec", "here", "cat", "/own")
 	expect("here", "rm", "-f", "here")
+	u.connect(t)
 	expect("app", "rmi", "app")
+	expect("reclaimed", "system", "prune", "-af")
+	expect("whole", "fsck", "--deep")
+	expect("", "gc")
 	if got := u.shale(t, "ps", "-aq"); got != "" {
 		t.Errorf("containers are left: %s", got)
 	}
+}
+
+// connect lets the machine and a container call each other.
+func (u *user) connect(t *testing.T) {
+	t.Helper()
+	u.shale(t, "run", "-d", "--name", "web", "-p", "127.0.0.1::80", "app", "sh", "-c", "mkdir /www; echo page > /www/index.html; exec httpd -f -p 80 -h /www")
+	address := strings.TrimSpace(u.shale(t, "port", "web", "80"))
+	u.shale(t, "exec", "web", "sh", "-c", "until wget -q -O /dev/null http://127.0.0.1; do :; done")
+	client := http.Client{Timeout: 10 * time.Second}
+	answer, err := client.Get("http://" + address)
+	if err != nil {
+		t.Error(err)
+	} else {
+		page, err := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if err != nil || string(page) != "page\n" {
+			t.Errorf("container says %q, %v", page, err)
+		}
+	}
+	u.shale(t, "rm", "-f", "web")
 }
 
 // leavesNothing looks for mounts and processes.

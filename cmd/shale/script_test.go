@@ -29,9 +29,16 @@ func TestMain(m *testing.M) {
 	os.Exit(runTests(m))
 }
 
+// When the tests run as another user, they are told what to test, and whether
+// that user can run containers.
+const (
+	binaryEnv     = "SHALE_TEST_BINARY"
+	containersEnv = "SHALE_TEST_CONTAINERS"
+)
+
 func runTests(m *testing.M) int {
 	// A test that starts this program again, as another user, has built it.
-	if binary = os.Getenv("SHALE_TEST_BINARY"); binary != "" {
+	if binary = os.Getenv(binaryEnv); binary != "" {
 		return m.Run()
 	}
 	dir, err := os.MkdirTemp("", "shale-script-")
@@ -73,7 +80,8 @@ func runTests(m *testing.M) int {
 //	answers URL TEXT        waits until URL answers, and wants TEXT in it
 //	eventually ARG...       runs shale until it succeeds
 //
-// and the conditions [root], [erofs] and [userns].
+// and the conditions [root], [erofs], [userns] and [containers], which says
+// that the user of the scripts can run containers here as root can.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -141,6 +149,8 @@ func condition(name string) (bool, error) {
 	case "erofs":
 		list, err := os.ReadFile("/proc/filesystems")
 		return os.Geteuid() == 0 && bytes.Contains(list, []byte("\terofs\n")), err
+	case "containers":
+		return os.Geteuid() == 0 || os.Getenv(containersEnv) != "", nil
 	case "userns":
 		cmd := exec.Command("true")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER}

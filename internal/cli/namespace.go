@@ -48,8 +48,10 @@ func enterNamespace(e *engine.Engine, cmd *cobra.Command) error {
 		// What needs the namespace after all will say what it misses.
 		e.Config.NoNamespace = err
 		return nil
+	case err != nil && cmd.Name() == "run":
+		return startFailure(err)
 	case err != nil:
-		return &ExitError{exitUsage, err}
+		return err
 	}
 	return &ExitError{Code: code}
 }

@@ -39,7 +39,7 @@ func topCommand(e *engine.Engine) *cobra.Command {
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
-	return cmd
+	return needsNamespace(cmd)
 }
 
 // printProcesses prints those lines of ps whose column PID is one of pids.

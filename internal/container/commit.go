@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -119,12 +120,16 @@ func (c *Containers) commitConfig(r *record, o CommitOptions) (*image.Config, er
 }
 
 // commitLayer takes the upper directory into the store.
-func (c *Containers) commitLayer(ctx context.Context, r *record, lease *store.Lease, o CommitOptions) (_ digest.Digest, err error) {
+func (c *Containers) commitLayer(ctx context.Context, r *record, lease *store.Lease, o CommitOptions) (_ digest.Digest, failure error) {
 	if r.status() == Running && !o.NoPause {
-		if err := c.pause(r); err != nil {
+		switch err := c.pause(r); {
+		case errdefs.IsNotImplemented(err):
+			// As with --no-pause: what is written meanwhile may be missing.
+		case err != nil:
 			return "", err
+		default:
+			defer func() { failure = errors.Join(failure, c.unpause(r)) }()
 		}
-		defer func() { err = errors.Join(err, c.unpause(r)) }()
 	}
 	in, err := c.Store.IngestLayer(lease)
 	if err != nil {

@@ -3,6 +3,11 @@ package sandbox
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/containerd/errdefs"
 )
@@ -20,6 +25,9 @@ func Pause(dir, id string) error {
 	container, err := load(dir, id)
 	if err != nil {
 		return err
+	}
+	if reason := LimitsError(); reason != nil {
+		return because(errdefs.ErrNotImplemented, "freeze sandbox %s: %v", id, reason)
 	}
 	if err := container.Pause(); err != nil {
 		return fmt.Errorf("freeze sandbox %s: %w", id, err)
@@ -55,9 +63,36 @@ func Processes(dir, id string) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
+	if LimitsError() != nil {
+		state, err := container.State()
+		if err != nil {
+			return nil, fmt.Errorf("list the processes of sandbox %s: %w", id, err)
+		}
+		return inNamespaceOf(state.InitProcessPid), nil
+	}
 	pids, err := container.Processes()
 	if err != nil {
 		return nil, fmt.Errorf("list the processes of sandbox %s: %w", id, err)
 	}
 	return pids, nil
+}
+
+// inNamespaceOf is what there is without a control group: the processes in the
+// process namespace of pid, or pid alone if it shares ours.
+func inNamespaceOf(pid int) []int {
+	own, err := os.Readlink("/proc/self/ns/pid")
+	theirs, rerr := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+	if err != nil || rerr != nil || own == theirs {
+		return []int{pid}
+	}
+	var pids []int
+	links, _ := filepath.Glob("/proc/[0-9]*/ns/pid") // the pattern is right
+	for _, link := range links {
+		number, err := strconv.Atoi(strings.Split(link, "/")[2])
+		if ns, lerr := os.Readlink(link); err == nil && lerr == nil && ns == theirs {
+			pids = append(pids, number)
+		}
+	}
+	slices.Sort(pids)
+	return pids
 }
