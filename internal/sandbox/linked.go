@@ -180,7 +180,7 @@ func (l *linked) wait() (unix.WaitStatus, error) {
 
 func (l *linked) signal(sig unix.Signal, all bool) error {
 	if all && l.owner {
-		pids, err := l.container.Processes()
+		pids, err := processesOf(l.container)
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runc/libcontainer"
 )
 
 // Pause stops every process of the sandbox with the freezer of its control
@@ -63,18 +64,23 @@ func Processes(dir, id string) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	if LimitsError() != nil {
-		state, err := container.State()
-		if err != nil {
-			return nil, fmt.Errorf("list the processes of sandbox %s: %w", id, err)
-		}
-		return inNamespaceOf(state.InitProcessPid), nil
-	}
-	pids, err := container.Processes()
+	pids, err := processesOf(container)
 	if err != nil {
 		return nil, fmt.Errorf("list the processes of sandbox %s: %w", id, err)
 	}
 	return pids, nil
+}
+
+// processesOf is what is in the control group of container.
+func processesOf(container *libcontainer.Container) ([]int, error) {
+	if LimitsError() == nil {
+		return container.Processes()
+	}
+	state, err := container.State()
+	if err != nil {
+		return nil, err
+	}
+	return inNamespaceOf(state.InitProcessPid), nil
 }
 
 // inNamespaceOf is what there is without a control group: the processes in the

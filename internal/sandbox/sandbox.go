@@ -16,6 +16,7 @@ package sandbox
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"time"
 
@@ -175,8 +176,12 @@ func (s *Sandbox) Delete() error {
 	select {
 	case <-s.done:
 	default:
-		// The only error is that it's already gone.
-		_ = s.process.signal(unix.SIGKILL, true)
+		if err := s.process.signal(unix.SIGKILL, true); err != nil {
+			// Waiting for what is not about to end helps nobody.
+			if err := s.process.signal(unix.SIGKILL, false); err != nil {
+				return fmt.Errorf("kill what runs: %w", err)
+			}
+		}
 		<-s.done
 	}
 	return s.process.destroy()
