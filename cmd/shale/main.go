@@ -10,9 +10,12 @@ import (
 
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/sirupsen/logrus"
 
 	"github.com/shaleproject/shale/internal/cli"
 	"github.com/shaleproject/shale/internal/engine"
@@ -40,6 +43,9 @@ func run() int {
 		}
 		return 0
 	}
+	// Libraries print nothing; what matters comes back as an error.
+	logrus.SetOutput(io.Discard)
+
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 

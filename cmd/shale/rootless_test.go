@@ -203,6 +203,17 @@ func (u *user) shale(t *testing.T, args ...string) string {
 	return string(out)
 }
 
+// refused runs shale, which is to fail with that code, and returns what it prints.
+func (u *user) refused(t *testing.T, code int, args ...string) string {
+	t.Helper()
+	cmd := u.command(binary, args...)
+	out, _ := cmd.CombinedOutput()
+	if got := cmd.ProcessState.ExitCode(); got != code {
+		t.Errorf("shale %s: exit code %d, want %d\n%s", strings.Join(args, " "), got, code, out)
+	}
+	return string(out)
+}
+
 func (u *user) live(t *testing.T) {
 	t.Helper()
 	expect := func(want string, args ...string) {
@@ -216,6 +227,9 @@ func (u *user) live(t *testing.T) {
 	expect(network, "info", "-f", "{{.Network}}")
 	expect("sha256:", "import", "-c", "ENV PATH=/bin", "busybox.tar", "box")
 	expect("0\n", "run", "--rm", "--network", "none", "box", "id", "-u")
+	if got := u.refused(t, 127, "run", "--rm", "--network", "none", "box", "nosuch"); strings.Count(got, "\n") != 1 {
+		t.Errorf("a command that is missing takes more than one line: %s", got)
+	}
 	expect("sha256:", "build", "-q", "-t", "app", "context")
 	expect("made\ncopied\n", "run", "--rm", "--network", "host", "app", "cat", "/made", "/file")
 	u.shale(t, "run", "-d", "--network", "none", "--name", "here", "app", "sh", "-c", "echo mine > /own; sleep 1000")
