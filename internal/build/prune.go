@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +28,7 @@ type PruneOptions struct {
 	// Unused keeps what was used since then; 0 is no limit.
 	Unused time.Duration
 
-	// Keep is how many bytes of the cache may stay.
+	// Keep is how many bytes of the cache may stay; cache mounts count first.
 	Keep int64
 }
 
@@ -44,14 +45,15 @@ const smallCache = 16 << 20
 // Prune removes cached results and cache mounts that no build is using.
 func (b *Builder) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	var out Pruned
-	if o.Keep == 0 {
-		mounts, freed, err := b.pruneMounts(ctx, o.Unused)
-		out.Mounts, out.Reclaimed = mounts, freed
-		if err != nil {
-			return out, fmt.Errorf("prune cache mounts: %w", err)
-		}
+	mounts, err := b.mounts()
+	if err != nil {
+		return out, fmt.Errorf("prune cache mounts: %w", err)
 	}
-	collect := store.CollectOptions{CacheBudget: max(o.Keep, smallCache), CacheUnused: o.Unused, Now: b.Now()}
+	left, err := b.pruneMounts(ctx, o, mounts, &out)
+	if err != nil {
+		return out, fmt.Errorf("prune cache mounts: %w", err)
+	}
+	collect := store.CollectOptions{CacheBudget: max(o.Keep-left, smallCache), CacheUnused: o.Unused, Now: b.Now()}
 	switch {
 	case o.Unused > 0 && o.Keep == 0:
 		collect.CacheBudget = 1<<63 - 1 // age alone decides
@@ -67,39 +69,64 @@ func (b *Builder) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	return out, err
 }
 
-// pruneMounts removes the directories of cache mounts that nobody has locked.
-// One goes under another name first, so that what is left of it after a crash
-// is no cache mount.
-func (b *Builder) pruneMounts(ctx context.Context, unused time.Duration) (n int, freed int64, err error) {
+// cacheMount is the directory of a cache mount.
+type cacheMount struct {
+	name string
+	size int64
+	used time.Time
+}
+
+// mounts returns the cache mounts, least recently used first.
+func (b *Builder) mounts() ([]cacheMount, error) {
 	dir := ops.CacheMounts(b.Store)
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, 0, nil
+		return nil, nil
 	}
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
+	var mounts []cacheMount
 	for _, e := range entries {
-		if err := context.Cause(ctx); err != nil {
-			return n, freed, err
-		}
 		name, isLock := strings.CutSuffix(e.Name(), ".lock")
 		if !isLock {
 			continue
 		}
-		if info, err := e.Info(); err != nil || unused > 0 && b.Now().Sub(info.ModTime()) < unused {
-			continue
-		}
-		size, err := pruneMount(dir, name)
-		if err != nil {
-			return n, freed, err
-		}
-		if size >= 0 {
-			n++
-			freed += size
+		if info, err := e.Info(); err == nil {
+			mounts = append(mounts, cacheMount{name, sizeOf(filepath.Join(dir, name)), info.ModTime()})
 		}
 	}
-	return n, freed, nil
+	slices.SortFunc(mounts, func(a, b cacheMount) int { return a.used.Compare(b.used) })
+	return mounts, nil
+}
+
+// pruneMounts removes the directories of cache mounts that nobody has locked,
+// least recently used first, and returns the bytes of those that stay. One
+// goes under another name first, so that what is left of it after a crash is
+// no cache mount.
+func (b *Builder) pruneMounts(ctx context.Context, o PruneOptions, mounts []cacheMount, out *Pruned) (int64, error) {
+	var left int64
+	for _, m := range mounts {
+		left += m.size
+	}
+	for _, m := range mounts {
+		if err := context.Cause(ctx); err != nil {
+			return left, err
+		}
+		if o.Unused > 0 && b.Now().Sub(m.used) < o.Unused || o.Keep > 0 && left <= o.Keep {
+			continue
+		}
+		size, err := pruneMount(ops.CacheMounts(b.Store), m.name)
+		if err != nil {
+			return left, err
+		}
+		if size >= 0 {
+			out.Mounts++
+			out.Reclaimed += size
+			left -= m.size
+		}
+	}
+	return left, nil
 }
 
 // pruneMount returns the size of what it has removed; -1 if it was in use.

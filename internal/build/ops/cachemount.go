@@ -89,7 +89,8 @@ func (j *job) lockCache(ctx context.Context, id string, sharing pb.CacheSharingO
 		return "", err
 	}
 	j.closers = append(j.closers, lock.Close)
-	return dir, nil
+	now := j.tools.Now() // prune goes by the last use
+	return dir, sys.Touch(dir+".lock", now, now)
 }
 
 // fillCache makes dir with what base holds, unless it is there. It is

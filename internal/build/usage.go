@@ -1,0 +1,107 @@
+package build
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/shaleproject/shale/internal/build/cache"
+)
+
+// CacheEntry is one thing that the build cache keeps.
+type CacheEntry struct {
+	ID          string // of the step's record, or the cache mount
+	Kind        string // in BuildKit's words: "regular" (a step), "exec.cachemount", "internal"
+	Description string
+	Size        int64 // bytes that the step added; of a mount, all of it
+	Shared      bool  // an image has its layers, too: removing it frees nothing
+	Created     time.Time
+	Used        time.Time
+}
+
+// Usage lists what the build cache keeps, the most recently used first.
+// Records of one result count once.
+func (b *Builder) Usage(ctx context.Context) ([]CacheEntry, error) {
+	entries, err := b.stepUsage(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("measure build cache: %w", err)
+	}
+	mounts, err := b.mounts()
+	if err != nil {
+		return nil, fmt.Errorf("measure build cache: %w", err)
+	}
+	for _, m := range mounts {
+		entries = append(entries, CacheEntry{
+			ID: m.name, Kind: "exec.cachemount", Description: "RUN --mount=type=cache", Size: m.size, Created: m.used, Used: m.used,
+		})
+	}
+	for kind, what := range map[string]string{"stat": "digests of the files of a context", "journal": "what the keys of steps were made of"} {
+		all, err := b.Store.Cache(kind).All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for key, r := range all {
+			entries = append(entries, CacheEntry{ID: key, Kind: "internal", Description: what, Size: int64(len(r.Data)), Created: r.Updated, Used: r.Used})
+		}
+	}
+	slices.SortFunc(entries, func(a, b CacheEntry) int {
+		return cmp.Or(b.Used.Compare(a.Used), cmp.Compare(a.ID, b.ID))
+	})
+	return entries, nil
+}
+
+// stepUsage lists the steps. A step counts with the layer that it added: the
+// topmost one of each output.
+func (b *Builder) stepUsage(ctx context.Context) ([]CacheEntry, error) {
+	inImages, err := b.imageLayers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	records, err := cache.Records(ctx, b.Store)
+	if err != nil {
+		return nil, err
+	}
+	var entries []CacheEntry
+	for _, r := range records {
+		e := CacheEntry{ID: r.Key, Kind: "regular", Description: r.By, Shared: true, Created: r.Created, Used: r.Used}
+		for _, d := range r.Added {
+			size, err := b.Store.Stat(d)
+			if err != nil && !errdefs.IsNotFound(err) {
+				return nil, err
+			}
+			e.Size += size
+			e.Shared = e.Shared && inImages[d]
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+// imageLayers are the layers of all images.
+func (b *Builder) imageLayers(ctx context.Context) (map[digest.Digest]bool, error) {
+	refs, err := b.Store.Refs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	layers, seen := map[digest.Digest]bool{}, map[digest.Digest]bool{}
+	for _, r := range refs {
+		if seen[r.Descriptor.Digest] {
+			continue
+		}
+		seen[r.Descriptor.Digest] = true
+		img, err := b.Images.Get(ctx, r.Name, nil)
+		if err != nil {
+			continue // another kind of ref, or one that is going
+		}
+		for _, d := range img.DiffIDs {
+			layers[d] = true
+		}
+	}
+	return layers, nil
+}
+
