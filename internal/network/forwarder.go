@@ -48,7 +48,10 @@ func (f *forwarder) tcp(r *tcp.ForwarderRequest) {
 		return
 	}
 	inner := gonet.NewTCPConn(&queue, endpoint)
-	f.serving.Go(func() { exchange(f.ctx, conn.(*net.TCPConn), inner) })
+	if !f.do(func() { exchange(f.ctx, conn.(*net.TCPConn), inner) }) {
+		conn.Close()
+		inner.Close()
+	}
 }
 
 // exchange copies both ways until both sides have said all.
@@ -104,8 +107,10 @@ func (f *forwarder) udp(r *udp.ForwarderRequest) bool {
 	}
 	idle := time.Now().Add(idleFlow)
 	_, _ = conn.SetReadDeadline(idle), inner.SetReadDeadline(idle)
-	f.serving.Go(func() { way(conn, inner); stop() })
-	f.serving.Go(func() { way(inner, conn) })
+	out := f.do(func() { way(conn, inner); stop() })
+	if !out || !f.do(func() { way(inner, conn) }) {
+		both()
+	}
 	return true
 }
 

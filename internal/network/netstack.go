@@ -32,6 +32,7 @@ type netstack struct {
 	stack *stack.Stack
 	fd    int // the packet socket; 0 before there is one
 
+	mu      sync.Mutex // serving grows only while ctx lives
 	serving sync.WaitGroup
 	ctx     context.Context //nolint:containedctx // ends the connections, not a call
 	cancel  context.CancelFunc
@@ -152,6 +153,11 @@ func (n *netstack) serve(a *Attachment) error {
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol},
 	})
 	n.stack = s
+	// Before there is a link: packets are on their way.
+	f := &forwarder{netstack: n, gateway: a.Gateway}
+	s.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(s, 0, 1024, f.tcp).HandlePacket)
+	s.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(s, f.udp).HandlePacket)
+	s.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nic}})
 	sack := tcpip.TCPSACKEnabled(true)
 	own := tcpip.ProtocolAddress{
 		Protocol:          ipv4.ProtocolNumber,
@@ -169,11 +175,18 @@ func (n *netstack) serve(a *Attachment) error {
 			return fmt.Errorf("set up network stack: %s", failure)
 		}
 	}
-	s.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nic}})
-	f := &forwarder{netstack: n, gateway: a.Gateway}
-	s.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(s, 0, 1024, f.tcp).HandlePacket)
-	s.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(s, f.udp).HandlePacket)
 	return nil
+}
+
+// do runs f in the background, or tells that it is too late for that.
+func (n *netstack) do(f func()) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ctx.Err() != nil {
+		return false
+	}
+	n.serving.Go(f)
+	return true
 }
 
 // withdraw has nothing to do: the proxy is the only way in.
@@ -181,7 +194,9 @@ func (n *netstack) withdraw([]Port) error { return nil }
 
 // Close ends every connection, and with the socket the pair of interfaces.
 func (n *netstack) Close() error {
+	n.mu.Lock()
 	n.cancel()
+	n.mu.Unlock()
 	if n.stack != nil {
 		n.stack.Destroy()
 	}
