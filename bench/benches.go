@@ -205,7 +205,7 @@ func (b *bench) bigImage(name string) error {
 		if err := os.WriteFile(list, []byte(strings.Join(files, "\x00")), 0o644); err != nil {
 			return err
 		}
-		if err := quiet("tar", "--null", "-T", list, "--no-recursion", "-P", "-cf", tarball, fmt.Sprintf("--transform=s,^,slice%d,", i)); err != nil {
+		if err := quiet("tar", "--no-recursion", "-P", fmt.Sprintf("--transform=s,^,slice%d,", i), "-cf", tarball, "--null", "-T", list); err != nil {
 			return err
 		}
 		if err := os.Remove(list); err != nil {
@@ -266,7 +266,7 @@ func (b *bench) push() error {
 	if err := os.WriteFile(list, []byte(strings.Join(lists[0], "\x00")), 0o644); err != nil {
 		return err
 	}
-	if err := quiet("tar", "--null", "-T", list, "--no-recursion", "-cf", tarball); err != nil {
+	if err := quiet("tar", "--no-recursion", "-P", "-cf", tarball, "--null", "-T", list); err != nil {
 		return err
 	}
 	if err := b.do("store", "import", tarball, "fresh"); err != nil {

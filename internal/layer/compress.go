@@ -25,7 +25,9 @@ const (
 	// does it, so that cutting costs next to nothing.
 	gzipWindow = 32 << 10
 
-	defaultGzip = 6
+	// defaultGzip is where time stops buying bytes: on 300 MB of /usr level 6
+	// takes 1.7 to 2 times as long for 3.5 % fewer.
+	defaultGzip = 4
 	defaultZstd = 3
 )
 
