@@ -104,4 +104,3 @@ func (b *Builder) imageLayers(ctx context.Context) (map[digest.Digest]bool, erro
 	}
 	return layers, nil
 }
-

@@ -175,26 +175,52 @@ func (p *pushing) pushed(id string, desc ocispec.Descriptor) {
 
 // compress compresses a layer into a file without a name and sends that. The
 // file costs little beside the compression, and with it the digest is known
-// before the first byte is sent: what the registry has need not be sent, and
-// a request can be sent again.
+// before the registry is told: what it has need not be kept there twice, and
+// a request that fails can be sent again. A large layer is on its way while it
+// is still being compressed.
 func (p *pushing) compress(ctx context.Context, id string, diffID digest.Digest, how layer.Compression) (ocispec.Descriptor, error) {
 	file, err := p.temporary()
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	defer file.Close()
-	desc, err := p.compressTo(ctx, file, id, diffID, how)
+	var first *ahead
+	to := io.Writer(file)
+	if size, err := p.images.Store.Stat(diffID); err == nil && size >= aheadFrom {
+		if first = p.sendAhead(ctx, file); first != nil {
+			to = io.MultiWriter(file, first)
+		}
+	}
+	desc, err := p.compressTo(ctx, to, id, diffID, how)
 	if err != nil {
+		if first != nil {
+			first.abandon()
+		}
 		return ocispec.Descriptor{}, err
 	}
 	n := note{DiffID: diffID, MediaType: desc.MediaType, Size: desc.Size, Sources: []string{p.source}, Made: p.encoder(how)}
-	if p.has(ctx, desc) {
-		p.o.Progress.Emit(progress.Event{ID: id, Action: "Layer already exists"})
-	} else if err := p.upload(ctx, id, desc, io.NewSectionReader(file, 0, desc.Size)); err != nil {
+	if err := p.deliver(ctx, id, desc, file, first); err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	p.images.remember(desc.Digest, n)
 	return desc, nil
+}
+
+// deliver makes the registry have the compressed layer in file, some of which
+// may have been sent already.
+func (p *pushing) deliver(ctx context.Context, id string, desc ocispec.Descriptor, file io.ReaderAt, first *ahead) error {
+	if p.has(ctx, desc) {
+		if first != nil {
+			first.abandon()
+		}
+		p.o.Progress.Emit(progress.Event{ID: id, Action: "Layer already exists"})
+		return nil
+	}
+	if first != nil && first.commit(desc.Digest) == nil {
+		p.pushed(id, desc)
+		return nil
+	}
+	return p.upload(ctx, id, desc, io.NewSectionReader(file, 0, desc.Size))
 }
 
 // encoder names how p compresses.
