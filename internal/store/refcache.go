@@ -33,7 +33,7 @@ import (
 const (
 	refCacheFile  = cacheDir + "/refs"
 	refCacheMagic = "shale refs 1\n"
-	refCacheSlack = 16 // directories that may be read before it is written
+	refCacheSlack = 16 // directories and refs that may be read before it is written
 )
 
 // refDir is one directory of refs/.
@@ -49,7 +49,7 @@ type refWalk struct {
 	now   time.Time
 	known map[string]*refDir
 	seen  map[string]*refDir
-	read  int // settled directories that the cache did not have
+	read  int // settled directories, and refs in them, that the cache did not have
 	refs  []Ref
 }
 
@@ -89,7 +89,7 @@ func (w *refWalk) walk(ctx context.Context, dir string) error {
 		}
 		if stamp.Settled(w.now) {
 			d.stamp = stamp
-			w.read++
+			w.read += 1 + len(d.refs)
 		}
 	}
 	w.seen[dir] = d

@@ -7,8 +7,10 @@
 package format
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -54,18 +56,23 @@ func (f *Format) IsTable() bool { return f.table }
 
 // Write renders rows to w. A table has its header even if there are no rows.
 func Write[T any](w io.Writer, f *Format, rows []T) error {
-	out := w
-	if f.table {
-		// The numbers are those of Docker's tables.
-		tabs := tabwriter.NewWriter(w, 10, 1, 3, ' ', 0)
-		defer tabs.Flush()
-		out = tabs
-		if err := f.header(out); err != nil {
-			return err
-		}
+	// A tabwriter writes cell by cell.
+	buffered := bufio.NewWriter(w)
+	if !f.table {
+		return errors.Join(writeRows(buffered, f, rows), buffered.Flush())
 	}
+	// The numbers are those of Docker's tables.
+	tabs := tabwriter.NewWriter(buffered, 10, 1, 3, ' ', 0)
+	err := f.header(tabs)
+	if err == nil {
+		err = writeRows(tabs, f, rows)
+	}
+	return errors.Join(err, tabs.Flush(), buffered.Flush())
+}
+
+func writeRows[T any](w io.Writer, f *Format, rows []T) error {
 	for _, row := range rows {
-		if err := f.line(out, row); err != nil {
+		if err := f.line(w, row); err != nil {
 			return err
 		}
 	}
