@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	bkclient "github.com/moby/buildkit/client"
@@ -116,9 +117,10 @@ func (j *job) importCache(ctx context.Context, p CachePlace) (*cache.Source, err
 	return &cache.Source{Name: p.String(), Bundle: bundle, Fetch: a.Fetch}, nil
 }
 
-// targetPlatform is the one that the request names, if it names one.
+// targetPlatform is the one that the request names, if it names one. Of
+// several the cache of this machine's counts.
 func (j *job) targetPlatform() (*ocispec.Platform, error) {
-	if j.req.Language.Platform == "" {
+	if j.req.Language.Platform == "" || strings.Contains(j.req.Language.Platform, ",") {
 		return nil, nil
 	}
 	p, err := image.ParsePlatform(j.req.Language.Platform)
