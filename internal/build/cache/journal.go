@@ -79,10 +79,11 @@ func (j *Journal) Hit(s Step, e *Entry) {
 }
 
 // Miss takes down that s was not found, or not looked for. If it is done now,
-// it is what a later build compares with.
-func (j *Journal) Miss(ctx context.Context, s Step, e *Entry, looked, done bool) error {
+// it is what a later build compares with. What can't be told, because a file
+// of the context has changed meanwhile, is left out: the step is done.
+func (j *Journal) Miss(ctx context.Context, s Step, e *Entry, looked, done bool) {
 	if j == nil || !done && !j.o.Explain {
-		return nil
+		return
 	}
 	for i, c := range s.Parts {
 		if c.Kind == KindEnv && slices.Contains(j.o.Args, c.Name) {
@@ -91,7 +92,7 @@ func (j *Journal) Miss(ctx context.Context, s Step, e *Entry, looked, done bool)
 	}
 	t, err := e.trace(ctx, s)
 	if err != nil {
-		return err
+		return
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -108,7 +109,6 @@ func (j *Journal) Miss(ctx context.Context, s Step, e *Entry, looked, done bool)
 	if done {
 		j.fresh = append([]*trace{t}, j.fresh...)
 	}
-	return nil
 }
 
 // Verdicts returns what was taken down, in the order of the build.

@@ -212,9 +212,7 @@ func (s *Solver) outputs(v *Vertex, in []*ref.Ref, known bool, step *Step) ([]*r
 	if err == nil {
 		err = entry.Store(s.ctx, refs)
 	}
-	if jerr := s.opts.Journal.Miss(s.ctx, journalStep(v, op), entry, !v.IgnoreCache, err == nil); err == nil {
-		err = jerr
-	}
+	s.opts.Journal.Miss(s.ctx, journalStep(v, op), entry, !v.IgnoreCache, err == nil)
 	return refs, err
 }
 
