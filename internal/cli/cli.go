@@ -149,7 +149,7 @@ func report(w io.Writer, err error) int {
 		code = 130
 	default:
 		for _, err := range apart(err) {
-			fmt.Fprintf(w, "shale: %s\n", withoutClass(oneLine(err.Error())))
+			fmt.Fprintf(w, "shale: %s\n", withoutClass(strings.TrimSpace(err.Error())))
 		}
 	}
 	var hint hinted
@@ -158,9 +158,6 @@ func report(w io.Writer, err error) int {
 	}
 	return code
 }
-
-// oneLine keeps multi-line causes readable and drops what surrounds them.
-func oneLine(s string) string { return strings.TrimSpace(s) }
 
 // withoutClass drops the class that ends the chain of an error where the words
 // before it have said as much: it is meant for programs.

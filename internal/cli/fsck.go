@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +30,7 @@ Nothing is changed. The exit code is 0 only if the store is whole.`,
 				return err
 			}
 			for _, p := range problems {
-				fmt.Fprintln(cmd.OutOrStdout(), oneLine(p.String()))
+				fmt.Fprintln(cmd.OutOrStdout(), strings.TrimSpace(p.String()))
 			}
 			switch len(problems) {
 			case 0:
