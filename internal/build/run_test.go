@@ -304,14 +304,15 @@ func TestTheNetworkIsAsAsked(t *testing.T) {
 	if o.err == nil || !strings.Contains(o.err.Error(), "network.host is not allowed") {
 		t.Errorf("host without being allowed: error is %v", o.err)
 	}
-	req = dockerfile(text)
+	// The namespace is compared and not its links: other programs add and remove those at any time.
+	req = dockerfile("FROM busybox\nRUN readlink /proc/self/ns/net > /net\n")
 	req.Run.Network = "host"
 	o = b.build(req)
-	own, err := os.ReadDir("/sys/class/net")
+	own, err := os.Readlink("/proc/self/ns/net")
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "host", len(strings.Fields(b.read(o.Image, "net"))), len(own))
+	equal(t, "host", b.read(o.Image, "net"), own+"\n")
 }
 
 func TestInsecureNeedsPermission(t *testing.T) {
