@@ -10,7 +10,6 @@ package build
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -21,7 +20,6 @@ import (
 	"github.com/containerd/errdefs"
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/frontend/gateway/client"
-	"github.com/moby/buildkit/frontend/subrequests/lint"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -152,8 +150,8 @@ func (j *job) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if j.req.Language.Check {
-		return checkResult(res)
+	if j.req.Language.Call != "" {
+		return answer(res), nil
 	}
 	out, err := j.export(ctx, res)
 	if err == nil {
@@ -262,17 +260,4 @@ func single(res *client.Result) (r *ref.Ref, config, base []byte, err error) {
 		return nil, nil, nil, fmt.Errorf("export result: the front end has handed over no file system: %w", errdefs.ErrInternal)
 	}
 	return reference.Ref, res.Metadata["containerimage.config"], res.Metadata["containerimage.base.config"], nil
-}
-
-// checkResult reads what a check has found.
-func checkResult(res *client.Result) (Result, error) {
-	var found lint.LintResults
-	if err := json.Unmarshal(res.Metadata["result.json"], &found); err != nil {
-		return Result{}, fmt.Errorf("read result of the check: %w", err)
-	}
-	problems := len(found.Warnings)
-	if found.Error != nil {
-		problems++
-	}
-	return Result{Report: string(res.Metadata["result.txt"]), Problems: problems}, nil
 }

@@ -51,7 +51,7 @@ type Language struct {
 	Args     map[string]string
 	Labels   map[string]string
 	Platform string // empty means this machine's
-	Check    bool   // only look for problems; see [Result.Report]
+	Call     string // what to answer instead of building (CallLint, say); see [Result.Answer]
 }
 
 // Run is what a RUN gets beside its root file system.
@@ -117,10 +117,8 @@ type Result struct {
 
 	archived digest.Digest // the id of an image that went into an archive
 
-	// Report is what a check has found, ready to be read; Problems is how
-	// many findings it has.
-	Report   string
-	Problems int
+	// Answer is set if the request was a call, and then there is nothing else.
+	Answer *Answer
 
 	// Steps says of each step that can be cached whether it was, and why
 	// not, if the request asks for it; also of a build that failed.
@@ -173,9 +171,7 @@ func (r *Request) options() (map[string]string, error) {
 	if r.Cache.Pull {
 		o["image-resolve-mode"] = "pull"
 	}
-	if r.Language.Check {
-		o["requestid"] = "frontend.lint"
-	}
+	set("requestid", r.Language.Call)
 	return o, nil
 }
 

@@ -59,6 +59,9 @@ func runBuild(cmd *cobra.Command, e *engine.Engine, f *buildFlags, path string) 
 	if err != nil {
 		return err
 	}
+	if res.Answer != nil {
+		return f.asked.print(cmd.OutOrStdout(), res.Answer)
+	}
 	if f.push {
 		if err := pushBuilt(cmd, b.Images, req.Output.Names); err != nil {
 			return err
@@ -71,7 +74,7 @@ func runBuild(cmd *cobra.Command, e *engine.Engine, f *buildFlags, path string) 
 // the lines of the Dockerfile that it is about.
 func buildAndShow(ctx context.Context, b *build.Builder, req build.Request, f *buildFlags, w io.Writer) (build.Result, error) {
 	mode := progressui.DisplayMode(f.progress)
-	if f.quiet || f.check {
+	if f.quiet || req.Language.Call != "" && mode == progressui.AutoMode {
 		mode = progressui.QuietMode
 	}
 	display, err := progressui.NewDisplay(w, mode)
@@ -130,9 +133,6 @@ func pushBuilt(cmd *cobra.Command, images *image.Images, names []string) error {
 
 // report writes what is asked for about the result: ids, metadata, findings.
 func (f *buildFlags) report(out io.Writer, res build.Result, req build.Request) error {
-	if f.check {
-		return reportCheck(out, res)
-	}
 	if f.iidfile != "" && res.ID() != "" {
 		if err := os.WriteFile(f.iidfile, []byte(res.ID()), 0o644); err != nil {
 			return fmt.Errorf("write image id: %w", err)
@@ -147,22 +147,6 @@ func (f *buildFlags) report(out io.Writer, res build.Result, req build.Request) 
 		fmt.Fprintln(out, res.ID())
 	}
 	return nil
-}
-
-// reportCheck says what a check has found, in buildx's words. Findings are a
-// failure.
-func reportCheck(out io.Writer, res build.Result) error {
-	switch res.Problems {
-	case 0:
-		fmt.Fprintln(out, "Check complete, no warnings found.")
-		return nil
-	case 1:
-		fmt.Fprintln(out, "Check complete, 1 warning has been found!")
-	default:
-		fmt.Fprintf(out, "Check complete, %d warnings have been found!\n", res.Problems)
-	}
-	fmt.Fprint(out, res.Report)
-	return &ExitError{Code: exitFailure}
 }
 
 // writeMetadata writes what buildx writes about an image.

@@ -32,6 +32,7 @@ type buildFlags struct {
 
 	dest    string // the file of an output that is one; "-" is standard output
 	archive bool   // it gets an image, not the files
+	asked   buildCall
 }
 
 func (f *buildFlags) add(flags *pflag.FlagSet) {
@@ -44,7 +45,7 @@ func (f *buildFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.builder, "builder", "", "Ignored: there is one builder")
 	flags.StringArrayVar(&f.cacheFrom, "cache-from", nil, `External cache sources (e.g., "user/app:cache", "type=local,src=path/to/dir")`)
 	flags.StringArrayVar(&f.cacheTo, "cache-to", nil, `Cache export destinations (e.g., "user/app:cache", "type=local,dest=path/to/dir")`)
-	flags.StringVar(&f.call, "call", "build", `Set method for evaluating build ("check")`)
+	flags.StringVar(&f.call, "call", "build", `Set method for evaluating build ("check", "outline", "targets")`)
 	flags.StringVar(&f.cgroup, "cgroup-parent", "", `Set the parent cgroup for the "RUN" instructions during build`)
 	flags.BoolVar(&f.check, "check", false, `Shorthand for "--call=check"`)
 	flags.StringVar(&f.explain, "explain", "", `Say of every step whether it was cached, and if not, what has changed ("plain", "json")`)
@@ -112,8 +113,9 @@ func (f *buildFlags) warnings(flags *pflag.FlagSet) []string {
 
 // request turns the flags into a request for the context at path.
 func (f *buildFlags) request(path string, stdin io.Reader) (build.Request, error) {
-	if f.call == "check" || f.call == "lint" {
-		f.check = true
+	var err error
+	if f.asked, err = f.parseCall(); err != nil {
+		return build.Request{}, err
 	}
 	if f.explain != "" && f.explain != "plain" && f.explain != "json" {
 		return build.Request{}, badValue("explain", f.explain, "want plain or json")
@@ -123,7 +125,7 @@ func (f *buildFlags) request(path string, stdin io.Reader) (build.Request, error
 	}
 	req := build.Request{
 		Files:    build.Files{Context: path, Dockerfile: f.file, Stdin: stdin},
-		Language: build.Language{Target: f.target, Platform: f.platform, Check: f.check, Args: buildArgs(f.args, os.LookupEnv)},
+		Language: build.Language{Target: f.target, Platform: f.platform, Call: f.asked.request, Args: buildArgs(f.args, os.LookupEnv)},
 		Run: build.Run{
 			Network: f.network, Hosts: f.hosts, Ulimits: f.ulimits, Cgroup: f.cgroup,
 			HostNetwork: slices.Contains(f.allow, "network.host"),
@@ -132,7 +134,6 @@ func (f *buildFlags) request(path string, stdin io.Reader) (build.Request, error
 		Cache:  build.Cache{Ignore: f.noCache, IgnoreStages: f.noCacheFilter, Pull: f.pull, Explain: f.explain != ""},
 		Output: build.Output{Names: f.tags},
 	}
-	var err error
 	if req.Language.Labels, err = pairs("label", f.labels, true); err != nil {
 		return req, err
 	}
@@ -166,7 +167,6 @@ func (f *buildFlags) request(path string, stdin io.Reader) (build.Request, error
 func (f *buildFlags) unsupported() error {
 	asked := map[string]bool{
 		"--annotation":                      len(f.annotations) > 0,
-		"--call=" + f.call:                  f.call != "build" && f.call != "" && !f.check,
 		"--platform with several platforms": strings.Contains(f.platform, ","),
 	}
 	for _, flag := range slices.Sorted(maps.Keys(asked)) {

@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/subrequests/lint"
+
+	"github.com/shaleproject/shale/internal/build"
+)
+
+// buildCall is what --call asks of the front end.
+type buildCall struct {
+	request      string // empty to build
+	json         bool
+	ignoreStatus bool // findings are no failure
+}
+
+// calls are the words of --call.
+var calls = map[string]string{
+	"build": "", "check": build.CallLint, "lint": build.CallLint, "outline": build.CallOutline,
+	"targets": build.CallTargets, "subrequests.describe": build.CallDescribe,
+}
+
+// parseCall reads --call, "lint,format=json" say, and --check.
+func (f *buildFlags) parseCall() (buildCall, error) {
+	var c buildCall
+	if f.check {
+		if f.call != "" && f.call != "build" && f.call != "check" && f.call != "lint" {
+			return c, badValue("call", f.call, "--check is a call, too")
+		}
+		if f.call == "" || f.call == "build" {
+			f.call = "check"
+		}
+	}
+	if f.call == "" {
+		return c, nil
+	}
+	fields, err := csv.NewReader(strings.NewReader(f.call)).Read()
+	if err != nil {
+		return c, badValue("call", f.call, err.Error())
+	}
+	name := ""
+	for _, field := range fields {
+		switch key, value, option := strings.Cut(field, "="); {
+		case !option && name == "":
+			name = field
+		case key == "format" && (value == "json" || value == "text" || value == ""):
+			c.json = value == "json"
+		case key == "ignorestatus":
+			if c.ignoreStatus, err = strconv.ParseBool(value); err != nil {
+				return c, badValue("call", f.call, "ignorestatus is true or false")
+			}
+		default:
+			return c, badValue("call", f.call, fmt.Sprintf("unknown option %q", field))
+		}
+	}
+	request, known := calls[name]
+	if !known {
+		return c, badValue("call", f.call, "want build, check, lint, outline, targets or subrequests.describe")
+	}
+	c.request = request
+	return c, nil
+}
+
+// print prints what the front end has answered, as buildx does. Findings
+// of a lint are a failure.
+func (c buildCall) print(out io.Writer, a *build.Answer) error {
+	if c.request == build.CallLint {
+		if err := c.printLint(out, a); err != nil {
+			return err
+		}
+	} else if c.json {
+		fmt.Fprintf(out, "%s\n", a.JSON)
+	} else {
+		fmt.Fprintf(out, "%s", a.Text)
+	}
+	if a.Failed && !c.ignoreStatus {
+		return &ExitError{Code: exitFailure}
+	}
+	return nil
+}
+
+func (c buildCall) printLint(out io.Writer, a *build.Answer) error {
+	var found lint.LintResults
+	if err := json.Unmarshal(a.JSON, &found); err != nil {
+		return fmt.Errorf("read result of the check: %w", err)
+	}
+	n := len(found.Warnings)
+	switch {
+	case c.json:
+		fmt.Fprintf(out, "%s\n", a.JSON)
+	case n == 0 && found.Error == nil:
+		fmt.Fprintln(out, "Check complete, no warnings found.")
+	case n == 1:
+		fmt.Fprintln(out, "Check complete, 1 warning has been found!")
+	case n > 1:
+		fmt.Fprintf(out, "Check complete, %d warnings have been found!\n", n)
+	}
+	if !c.json {
+		fmt.Fprintf(out, "%s", a.Text)
+	}
+	if found.Error == nil {
+		return nil
+	}
+	if !c.json && n > 0 {
+		fmt.Fprintln(out)
+	}
+	var text bytes.Buffer
+	found.PrintErrorTo(&text, nil)
+	return errors.New(strings.TrimRight(text.String(), "\n"))
+}
