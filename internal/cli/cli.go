@@ -31,7 +31,7 @@ type Streams struct {
 // Run carries out the command line args (without the program's name) and
 // returns the exit code of the process.
 func Run(ctx context.Context, e *engine.Engine, streams Streams, args []string) int {
-	root := rootCommand(e)
+	root := rootCommand(e, args)
 	root.SetArgs(args)
 	root.SetIn(streams.In)
 	root.SetOut(streams.Out)
@@ -45,8 +45,9 @@ func Run(ctx context.Context, e *engine.Engine, streams Streams, args []string) 
 	return report(streams.Err, err)
 }
 
-// rootCommand is the whole tree of commands.
-func rootCommand(e *engine.Engine) *cobra.Command {
+// rootCommand is the tree of commands, as far as the command line args needs
+// it; the whole tree without any.
+func rootCommand(e *engine.Engine, args []string) *cobra.Command {
 	root := &cobra.Command{
 		Use:              "shale [OPTIONS] COMMAND [ARG...]",
 		Short:            "Build, store, ship and run container images, with no daemon",
@@ -79,7 +80,7 @@ func rootCommand(e *engine.Engine) *cobra.Command {
 		&cobra.Group{ID: management, Title: "Management Commands:"},
 		&cobra.Group{ID: other, Title: "Commands:"},
 	)
-	addCommands(root, e)
+	addCommands(root, e, args)
 	root.SetHelpCommandGroupID(other)
 	root.SetCompletionCommandGroupID(other)
 	layOutHelp(root)
@@ -92,13 +93,6 @@ const (
 	management = "management"
 	other      = "other"
 )
-
-func grouped(group string, commands ...*cobra.Command) []*cobra.Command {
-	for _, c := range commands {
-		c.GroupID = group
-	}
-	return commands
-}
 
 // ExitError ends the process with Code. Err may be nil: then there is nothing
 // more to say (the exit code of a container's process, say).

@@ -19,7 +19,7 @@ func TestParityPageIsTrue(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := string(data)
-	root := rootCommand(engine.New(engine.Config{}))
+	root := rootCommand(engine.New(engine.Config{}), nil)
 
 	for _, name := range absent(t, page, "absent commands") {
 		if cmd := find(root, name); cmd != nil {
