@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/containerd/errdefs"
@@ -58,7 +59,7 @@ func openContexts(ctx context.Context, s *store.Store, l *store.Lease, f Files) 
 		return nil, fmt.Errorf("find build context: standard input cannot be both the context and the Dockerfile: %w", errdefs.ErrInvalidArgument)
 	case f.Context == "-":
 		err = c.fromStream(ctx, f)
-	case isURL.MatchString(f.Context):
+	case isURL().MatchString(f.Context):
 		c.options[mainContext] = f.Context
 		if f.Dockerfile != "" {
 			c.options["filename"] = f.Dockerfile
@@ -78,7 +79,9 @@ func openContexts(ctx context.Context, s *store.Store, l *store.Lease, f Files) 
 }
 
 // isURL knows the contexts that the front end fetches by itself.
-var isURL = regexp.MustCompile(`^(https?|git|ssh)://|^git@|^github\.com/`)
+var isURL = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(https?|git|ssh)://|^git@|^github\.com/`)
+})
 
 // Close closes the trees.
 func (c *contexts) Close() error {
@@ -229,7 +232,7 @@ func (c *contexts) addNamed(name, value string) error {
 		return err
 	}
 	option := "context:" + key
-	if strings.Contains(value, "://") || isURL.MatchString(value) {
+	if strings.Contains(value, "://") || isURL().MatchString(value) {
 		if scheme, _, _ := strings.Cut(value, "://"); scheme == "oci-layout" || scheme == "target" {
 			return fmt.Errorf("%s: %w", value, errdefs.ErrNotImplemented)
 		}

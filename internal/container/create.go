@@ -36,7 +36,7 @@ func (c *Containers) Create(ctx context.Context, o CreateOptions) (string, error
 // create calls prepared, if it isn't nil, before anybody can find the
 // container by a name or in a list.
 func (c *Containers) create(ctx context.Context, o CreateOptions, prepared func(*record) error) (_ *record, err error) {
-	if o.Name != "" && !validName.MatchString(o.Name) {
+	if o.Name != "" && !validName().MatchString(o.Name) {
 		return nil, because(errdefs.ErrInvalidArgument, "invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", o.Name)
 	}
 	if err := checkSettings(&o.Settings); err != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
 
 	"github.com/containerd/errdefs"
 
@@ -17,7 +18,9 @@ import (
 )
 
 // validName is Docker's rule for the names of containers.
-var validName = regexp.MustCompile(`^/?[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+var validName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^/?[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+})
 
 // namesDir holds a symbolic link for each name; what it points at is the id.
 // Making a link fails if there is one, which makes names unique.
@@ -25,7 +28,7 @@ func (c *Containers) namesDir() string { return filepath.Join(c.Store.Root(), "n
 
 // owner returns the id of the container called name.
 func (c *Containers) owner(name string) (string, error) {
-	if !validName.MatchString(name) {
+	if !validName().MatchString(name) {
 		return "", because(errdefs.ErrNotFound, "no such container: %s", name)
 	}
 	id, err := os.Readlink(filepath.Join(c.namesDir(), name))
@@ -38,7 +41,7 @@ func (c *Containers) owner(name string) (string, error) {
 // claim gives name to the container id, whose configuration must be in place
 // by now. A name that is taken is an [errdefs.ErrConflict].
 func (c *Containers) claim(name, id string) error {
-	if !validName.MatchString(name) {
+	if !validName().MatchString(name) {
 		return because(errdefs.ErrInvalidArgument, "invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	}
 	link := filepath.Join(c.namesDir(), name)

@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -38,12 +39,14 @@ type Volume struct {
 }
 
 // valid is Docker's rule for names; an id of 64 digits passes, too.
-var valid = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+var valid = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+})
 
 // CheckName is an [errdefs.ErrInvalidArgument] for what can't be the name of
 // a volume.
 func CheckName(name string) error {
-	if !valid.MatchString(name) {
+	if !valid().MatchString(name) {
 		return because(errdefs.ErrInvalidArgument, "volume %q: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed in a name", name)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // mask stands where something was taken out; it is BuildKit's.
@@ -18,16 +19,22 @@ const minSecret = 4
 
 var (
 	// userinfo is that of a URL (RFC 3986, 3.2.1), in any text.
-	userinfo = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)([^/\s"'<>@?#]*@)+`)
+	userinfo = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)([^/\s"'<>@?#]*@)+`)
+	})
 
 	// tokens are the parameters of URLs that stand for a password: those of
 	// signed URLs of the large clouds, and what forges call theirs.
-	tokens = regexp.MustCompile(`(?i)([?&](?:[a-z_-]*token|x-amz-signature|x-amz-credential|x-goog-signature|x-goog-credential|` +
-		`signature|sig|awsaccesskeyid|key|api_?key|client_secret|secret|password|passwd|pwd|auth|authorization)=)[^&\s"'#<>]+`)
+	tokens = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)([?&](?:[a-z_-]*token|x-amz-signature|x-amz-credential|x-goog-signature|x-goog-credential|` +
+			`signature|sig|awsaccesskeyid|key|api_?key|client_secret|secret|password|passwd|pwd|auth|authorization)=)[^&\s"'#<>]+`)
+	})
 )
 
 // proxies are variables that hold the address of a proxy without its scheme.
-var proxies = regexp.MustCompile(`(?i)([a-z]_proxy["']?\s*[= :]\s*["']?)[^\s"'/@<>]+(?:@[^\s"'/@<>]+)*@`)
+var proxies = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)([a-z]_proxy["']?\s*[= :]\s*["']?)[^\s"'/@<>]+(?:@[^\s"'/@<>]+)*@`)
+})
 
 // scrubber takes out of texts what must not be told.
 type scrubber struct{ secrets *strings.Replacer }
@@ -57,15 +64,15 @@ func newScrubber(secrets [][]byte) *scrubber {
 
 func (s *scrubber) text(text string) string {
 	text = s.secrets.Replace(text)
-	text = userinfo.ReplaceAllStringFunc(text, func(m string) string {
+	text = userinfo().ReplaceAllStringFunc(text, func(m string) string {
 		scheme, user, _ := strings.Cut(m, "://")
 		if scheme == "ssh" && !strings.Contains(user, ":") {
 			return m // git@: a name that everybody has
 		}
 		return scheme + "://" + mask + ":" + mask + "@"
 	})
-	text = proxies.ReplaceAllString(text, "${1}"+mask+":"+mask+"@")
-	return tokens.ReplaceAllString(text, "${1}"+mask)
+	text = proxies().ReplaceAllString(text, "${1}"+mask+":"+mask+"@")
+	return tokens().ReplaceAllString(text, "${1}"+mask)
 }
 
 // json scrubs every string of a JSON document, keys included.

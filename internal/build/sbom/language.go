@@ -8,6 +8,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/package-url/packageurl-go"
 )
@@ -20,7 +21,9 @@ var (
 )
 
 // separators are all the same in names of Python packages (PEP 503).
-var separators = regexp.MustCompile(`[-_.]+`)
+var separators = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`[-_.]+`)
+})
 
 // python reads the head of a METADATA or PKG-INFO (PyPA, "Core metadata
 // specifications"); what follows the first empty line is a description.
@@ -32,7 +35,7 @@ func (r *reader) python(name string, f io.Reader) error {
 		}
 		r.add(Package{
 			Kind: packageurl.TypePyPi, Name: p["Name"], Version: p["Version"], License: license, Source: name,
-			URL: packageURL(packageurl.TypePyPi, "", separators.ReplaceAllString(strings.ToLower(p["Name"]), "-"), p["Version"], nil),
+			URL: packageURL(packageurl.TypePyPi, "", separators().ReplaceAllString(strings.ToLower(p["Name"]), "-"), p["Version"], nil),
 		})
 		return false
 	})

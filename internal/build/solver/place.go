@@ -3,6 +3,7 @@ package solver
 import (
 	"fmt"
 	"regexp"
+	"sync"
 
 	"github.com/moby/buildkit/solver/pb"
 
@@ -11,13 +12,15 @@ import (
 
 // numbered knows the names that the front end gives to instructions:
 // "[stage 2/5] COPY . /app".
-var numbered = regexp.MustCompile(`^\[(.*?)(\d+)/\d+\] `)
+var numbered = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\[(.*?)(\d+)/\d+\] `)
+})
 
 // place is where v is in the Dockerfile: its stage and its number there. What
 // the front end gives no number is known by its name.
 func (v *Vertex) place() string {
 	kind := fmt.Sprintf("%T ", v.Op.Op)
-	if m := numbered.FindStringSubmatch(v.Name); m != nil {
+	if m := numbered().FindStringSubmatch(v.Name); m != nil {
 		return kind + m[1] + m[2]
 	}
 	return kind + v.Name
