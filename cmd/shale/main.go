@@ -27,6 +27,7 @@ func main() {
 }
 
 func run() int {
+	collectLate(os.Getenv)
 	user := engine.User{UID: os.Geteuid()}
 	if gate := os.Getenv(sys.UserNamespaceEnv); gate != "" {
 		if err := sys.EnterUserNamespace(gate); err != nil {
