@@ -2,10 +2,14 @@ package image
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/shaleproject/shale/internal/layer"
 	"github.com/shaleproject/shale/internal/store"
 )
 
@@ -21,9 +25,44 @@ type note struct {
 	// to hold the blob, the latest first.
 	Sources []string `json:"sources,omitempty"`
 
-	// Made is the compression and level of ours that gives these very bytes
-	// ("gzip 0"); empty if somebody else made them.
+	// Made is the [encoder] of ours that gives these very bytes ("gzip 3");
+	// empty if somebody else made them.
 	Made string `json:"made,omitempty"`
+}
+
+// encoder is a way in which shale compresses. It gives the same layer the same
+// bytes, also when the default level has become another one.
+type encoder struct {
+	how   layer.Compression
+	level int // never 0, which means another level in another version
+}
+
+// newEncoder is the encoder for level, where 0 is the default.
+func newEncoder(how layer.Compression, level int) encoder { return encoder{how, how.Level(level)} }
+
+func (e encoder) String() string { return fmt.Sprintf("%s %d", e.how, e.level) }
+
+// oldDefault is the level that 0 means in notes that have it: first versions
+// wrote down what they were told, not what they did.
+const oldDefault = 3
+
+// madeBy reads what a note says of who made a blob. It is false for blobs of
+// others.
+func (n note) madeBy() (encoder, bool) {
+	name, number, _ := strings.Cut(n.Made, " ")
+	level, err := strconv.Atoi(number)
+	if err != nil {
+		return encoder{}, false
+	}
+	if level == 0 {
+		level = oldDefault
+	}
+	for _, how := range []layer.Compression{layer.Gzip, layer.Zstd} {
+		if how.String() == name {
+			return encoder{how, level}, true
+		}
+	}
+	return encoder{}, false
 }
 
 // Kinds of cache records: notes by the digest of the compressed blob, and the

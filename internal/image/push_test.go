@@ -224,3 +224,38 @@ func fine(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// The store that compressed a layer can make the same bytes again, whatever
+// level is the default by then.
+func TestWhatWasCompressedIsCompressedAlikeAgain(t *testing.T) {
+	for _, o := range []PushOptions{{}, {Level: 1}, {Compression: layer.Zstd, Level: 19}} {
+		w := newWorld(t)
+		w.registries["two.test"] = ocimem.New()
+		w.local(epoch, [][]byte{base, top}, "reg.test/app:v1")
+		first := must(w.Push(t.Context(), "reg.test/app:v1", o))(t)
+		must(w.Pull(t.Context(), "reg.test/app:v1", PullOptions{}))(t)
+		fine(t, w.Tag(t.Context(), "reg.test/app:v1", "two.test/app:v1"))
+		delete(w.registries, "reg.test")
+		if again := must(w.Push(t.Context(), "two.test/app:v1", PushOptions{Level: 5}))(t); again.Digest != first.Digest {
+			t.Errorf("%v: pushed as %s, then as %s", o, first.Digest, again.Digest)
+		}
+	}
+}
+
+func TestANoteNamesTheLevelThatWasUsed(t *testing.T) {
+	if got := newEncoder(layer.Gzip, 0).String(); got != "gzip 3" {
+		t.Errorf("the default is noted as %q: if it has changed, notes of before must still mean 3", got)
+	}
+	for made, want := range map[string]encoder{
+		"gzip 0": {layer.Gzip, 3}, "zstd 0": {layer.Zstd, 3}, "gzip 9": {layer.Gzip, 9}, "zstd 19": {layer.Zstd, 19},
+	} {
+		if got, ours := (note{Made: made}).madeBy(); !ours || got != want {
+			t.Errorf("%q is read as %v, %t", made, got, ours)
+		}
+	}
+	for _, made := range []string{"", "gzip", "gzip x", "bzip2 9"} {
+		if _, ours := (note{Made: made}).madeBy(); ours {
+			t.Errorf("%q is taken for ours", made)
+		}
+	}
+}

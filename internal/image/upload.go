@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -48,23 +47,21 @@ func (p *pushing) layer(ctx context.Context, l ocispec.Descriptor, diffID digest
 			return f, p.upload(ctx, id, f, io.NewSectionReader(blob, 0, blob.Size()))
 		}
 	}
-	how := p.o.Compression
-	if c := compression(l.MediaType); c != layer.None {
-		how = c // the best chance to get the same bytes again
-	}
-	if l.Digest != diffID && !p.made(l, how) {
-		err := p.relay(ctx, id, l)
-		if err == nil || !errors.Is(err, errUnavailable) {
-			return l, err
+	n, _ := p.images.note(l.Digest)
+	e, ours := n.madeBy()
+	if !ours {
+		if l.Digest != diffID {
+			err := p.relay(ctx, id, l)
+			if err == nil || !errors.Is(err, errUnavailable) {
+				return l, err
+			}
+		}
+		e = newEncoder(p.o.Compression, p.o.Level)
+		if c := compression(l.MediaType); c != layer.None && c != e.how {
+			e = newEncoder(c, 0) // the form that the image has
 		}
 	}
-	return p.compress(ctx, id, diffID, how)
-}
-
-// made says whether compressing the layer again gives l, as far as is known.
-func (p *pushing) made(l ocispec.Descriptor, how layer.Compression) bool {
-	n, _ := p.images.note(l.Digest)
-	return n.Made != "" && n.Made == p.encoder(how)
+	return p.compress(ctx, id, diffID, e)
 }
 
 // sources are the repositories that are known to have a blob: those of its
@@ -178,7 +175,7 @@ func (p *pushing) pushed(id string, desc ocispec.Descriptor) {
 // before the registry is told: what it has need not be kept there twice, and
 // a request that fails can be sent again. A large layer is on its way while it
 // is still being compressed.
-func (p *pushing) compress(ctx context.Context, id string, diffID digest.Digest, how layer.Compression) (ocispec.Descriptor, error) {
+func (p *pushing) compress(ctx context.Context, id string, diffID digest.Digest, e encoder) (ocispec.Descriptor, error) {
 	file, err := p.temporary()
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -191,14 +188,14 @@ func (p *pushing) compress(ctx context.Context, id string, diffID digest.Digest,
 			to = io.MultiWriter(file, first)
 		}
 	}
-	desc, err := p.compressTo(ctx, to, id, diffID, how)
+	desc, err := p.compressTo(ctx, to, id, diffID, e)
 	if err != nil {
 		if first != nil {
 			first.abandon()
 		}
 		return ocispec.Descriptor{}, err
 	}
-	n := note{DiffID: diffID, MediaType: desc.MediaType, Size: desc.Size, Sources: []string{p.source}, Made: p.encoder(how)}
+	n := note{DiffID: diffID, MediaType: desc.MediaType, Size: desc.Size, Sources: []string{p.source}, Made: e.String()}
 	if err := p.deliver(ctx, id, desc, file, first); err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -223,9 +220,6 @@ func (p *pushing) deliver(ctx context.Context, id string, desc ocispec.Descripto
 	return p.upload(ctx, id, desc, io.NewSectionReader(file, 0, desc.Size))
 }
 
-// encoder names how p compresses.
-func (p *pushing) encoder(how layer.Compression) string { return fmt.Sprintf("%s %d", how, p.o.Level) }
-
 func (p *pushing) temporary() (*os.File, error) {
 	dir, err := p.lease.TempDir()
 	if err != nil {
@@ -240,7 +234,7 @@ func (p *pushing) temporary() (*os.File, error) {
 
 // compressTo writes the compressed form of a layer to w. The layer itself is
 // verified on the way: what the disk made of it must not reach others.
-func (p *pushing) compressTo(ctx context.Context, w io.Writer, id string, diffID digest.Digest, how layer.Compression) (ocispec.Descriptor, error) {
+func (p *pushing) compressTo(ctx context.Context, w io.Writer, id string, diffID digest.Digest, e encoder) (ocispec.Descriptor, error) {
 	p.compressing <- struct{}{}
 	defer func() { <-p.compressing }()
 	tar, err := p.images.Store.Blob(diffID)
@@ -250,7 +244,7 @@ func (p *pushing) compressTo(ctx context.Context, w io.Writer, id string, diffID
 	defer tar.Close()
 	sum := sha256.New()
 	var size counter
-	out, err := layer.Compress(io.MultiWriter(w, sum, &size), how, p.o.Level)
+	out, err := layer.Compress(io.MultiWriter(w, sum, &size), e.how, e.level)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -265,7 +259,7 @@ func (p *pushing) compressTo(ctx context.Context, w io.Writer, id string, diffID
 		return ocispec.Descriptor{}, err
 	}
 	return ocispec.Descriptor{
-		MediaType: how.MediaType(),
+		MediaType: e.how.MediaType(),
 		Digest:    digest.NewDigestFromEncoded(digest.SHA256, hex.EncodeToString(sum.Sum(nil))),
 		Size:      int64(size),
 	}, nil

@@ -50,6 +50,18 @@ func Compress(w io.Writer, c Compression, level int) (io.WriteCloser, error) {
 	return nil, fmt.Errorf("compress %s: %w", c, errdefs.ErrNotImplemented)
 }
 
+// Level is the level that [Compress] uses when it is told level: 0 is the
+// default of c. A form without levels has 0.
+func (c Compression) Level(level int) int {
+	switch {
+	case level == 0 && c == Gzip:
+		return defaultGzip
+	case level == 0 && c == Zstd:
+		return defaultZstd
+	}
+	return level
+}
+
 type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
@@ -180,9 +192,7 @@ type gzipWriter struct {
 }
 
 func newGzip(w io.Writer, level int) (io.WriteCloser, error) {
-	if level == 0 {
-		level = defaultGzip
-	}
+	level = Gzip.Level(level)
 	if level < 1 || level > 9 {
 		return nil, fmt.Errorf("compress gzip: level %d: %w", level, errdefs.ErrInvalidArgument)
 	}
@@ -238,9 +248,7 @@ func (g *gzipWriter) Close() error {
 // newZstd makes a frame of each block; frames may follow each other (RFC 8878
 // section 3).
 func newZstd(w io.Writer, level int) (io.WriteCloser, error) {
-	if level == 0 {
-		level = defaultZstd
-	}
+	level = Zstd.Level(level)
 	if level < 1 || level > 22 {
 		return nil, fmt.Errorf("compress zstd: level %d: %w", level, errdefs.ErrInvalidArgument)
 	}
