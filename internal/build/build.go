@@ -96,7 +96,7 @@ func (b *Builder) Build(ctx context.Context, r Request, status chan<- *bkclient.
 		return Result{}, err
 	}
 	defer j.lease.Close()
-	if j.contexts, err = openContexts(ctx, b.Store, j.lease, r.Files); err != nil {
+	if j.contexts, err = openContexts(ctx, b.Images, j.lease, r.Files); err != nil {
 		return Result{}, err
 	}
 	defer j.contexts.Close()
@@ -119,7 +119,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 	for key, value := range j.contexts.options {
 		options[key] = value
 	}
-	j.bases = newBases(j.Images, j.lease)
+	j.bases = newBases(j.Images, j.lease, j.contexts.layouts)
 	stats := cache.NewStats(j.Store, j.contexts.place)
 	j.cache = cache.New(j.Store, j.pool, stats)
 	j.cache.Collect = len(j.req.Cache.To) > 0
@@ -143,7 +143,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 	defer s.Close()
 	j.known.options = options
 	front := &gateway.Client{Solver: s, Status: j.status, Options: options, Platform: j.Platform, Images: j.bases}
-	res, err := front.Run(ctx)
+	res, err := j.frontEnd(ctx, front)
 	if serr := stats.Save(); err == nil && serr != nil {
 		err = fmt.Errorf("remember digests of the context: %w", serr)
 	}
@@ -158,6 +158,13 @@ func (j *job) run(ctx context.Context) (Result, error) {
 		err = j.exportCaches(ctx, res)
 	}
 	return out, err
+}
+
+func (j *job) frontEnd(ctx context.Context, c *gateway.Client) (*client.Result, error) {
+	if err := c.UseStages(ctx, j.contexts.stages); err != nil {
+		return nil, err
+	}
+	return c.Run(ctx)
 }
 
 func (j *job) runner() ops.Runner {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,6 +16,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/util/archiveutil"
 
+	"github.com/shaleproject/shale/internal/image"
 	"github.com/shaleproject/shale/internal/layer"
 	"github.com/shaleproject/shale/internal/store"
 	"github.com/shaleproject/shale/internal/tree"
@@ -35,18 +35,24 @@ const maxDockerfile = 16 << 20
 // contexts are the trees of a build, by the names of local sources, and the
 // front end's options that say so.
 type contexts struct {
-	store *store.Store
-	lease *store.Lease
+	store  *store.Store
+	lease  *store.Lease
+	images *image.Images
 
 	trees   map[string]tree.FS
 	options map[string]string
-	place   string // what the files' digests are remembered by
+	layouts map[string]image.Place // by the names in options
+	stages  map[string]string      // named contexts that are stages, and which
+	place   string                 // what the files' digests are remembered by
 	closers []io.Closer
 }
 
 // openContexts opens what f names. The caller closes the result.
-func openContexts(ctx context.Context, s *store.Store, l *store.Lease, f Files) (_ *contexts, err error) {
-	c := &contexts{store: s, lease: l, trees: map[string]tree.FS{}, options: map[string]string{}}
+func openContexts(ctx context.Context, i *image.Images, l *store.Lease, f Files) (_ *contexts, err error) {
+	c := &contexts{
+		store: i.Store, lease: l, images: i, trees: map[string]tree.FS{}, options: map[string]string{},
+		layouts: map[string]image.Place{}, stages: map[string]string{},
+	}
 	defer func() {
 		if err != nil {
 			c.Close()
@@ -71,7 +77,7 @@ func openContexts(ctx context.Context, s *store.Store, l *store.Lease, f Files) 
 		return nil, err
 	}
 	for _, name := range sorted(f.Named) {
-		if err := c.addNamed(name, f.Named[name]); err != nil {
+		if err := c.addNamed(ctx, name, f.Named[name]); err != nil {
 			return nil, fmt.Errorf("build context %s: %w", name, err)
 		}
 	}
@@ -223,30 +229,4 @@ func (c *contexts) archive(ctx context.Context, r io.Reader) (tree.FS, error) {
 	}
 	c.closers = append(c.closers, l)
 	return tree.Stack(l), nil
-}
-
-// addNamed adds a context of --build-context.
-func (c *contexts) addNamed(name, value string) error {
-	key, err := contextName(name)
-	if err != nil {
-		return err
-	}
-	option := "context:" + key
-	if strings.Contains(value, "://") || isURL().MatchString(value) {
-		if scheme, _, _ := strings.Cut(value, "://"); scheme == "oci-layout" || scheme == "target" {
-			return fmt.Errorf("%s: %w", value, errdefs.ErrNotImplemented)
-		}
-		c.options[option] = value
-		return nil
-	}
-	t, err := c.dir(value)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%s: no such directory: %w", value, errdefs.ErrNotFound)
-	}
-	if err != nil {
-		return err
-	}
-	c.trees[key] = t
-	c.options[option] = "local:" + key
-	return nil
 }

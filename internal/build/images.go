@@ -20,15 +20,16 @@ import (
 // bases finds the base images of one build. What it has found stays what it
 // is until the build is over, wherever names move.
 type bases struct {
-	images *image.Images
-	lease  *store.Lease
+	images  *image.Images
+	lease   *store.Lease
+	layouts map[string]image.Place // by the names that the graph has for them
 
 	mu    sync.Mutex
 	found map[string]*image.Image // by digest and platform
 }
 
-func newBases(images *image.Images, lease *store.Lease) *bases {
-	return &bases{images: images, lease: lease, found: map[string]*image.Image{}}
+func newBases(images *image.Images, lease *store.Lease, layouts map[string]image.Place) *bases {
+	return &bases{images: images, lease: lease, layouts: layouts, found: map[string]*image.Image{}}
 }
 
 // Resolve returns the digest and the config of the image called name. One
@@ -38,10 +39,65 @@ func (b *bases) Resolve(ctx context.Context, name, mode string, platform *ocispe
 	if err != nil {
 		return "", nil, err
 	}
+	b.note(baseKey(img.Target.Digest, platform), img)
+	return img.Target.Digest, img.RawConfig, nil
+}
+
+// ResolveLayout returns the digest and the config of an image in an OCI
+// layout, all of which is then in the store.
+func (b *bases) ResolveLayout(ctx context.Context, layout string, platform *ocispec.Platform, step *solver.Step) (digest.Digest, []byte, error) {
+	img, err := b.fromLayout(ctx, layout, platform, step)
+	if err != nil {
+		return "", nil, err
+	}
+	return img.Target.Digest, img.RawConfig, nil
+}
+
+// LayoutLayers returns the layers of an image in an OCI layout.
+func (b *bases) LayoutLayers(ctx context.Context, layout string, platform *ocispec.Platform, step *solver.Step) ([]digest.Digest, error) {
+	img, err := b.fromLayout(ctx, layout, platform, step)
+	if err != nil {
+		return nil, err
+	}
+	return img.DiffIDs, nil
+}
+
+func (b *bases) fromLayout(ctx context.Context, layout string, platform *ocispec.Platform, step *solver.Step) (*image.Image, error) {
+	place, ok := b.layouts[layout]
+	if !ok {
+		return nil, fmt.Errorf("OCI layout %q: %w", layout, errdefs.ErrNotFound)
+	}
+	key := layout
+	if platform != nil {
+		key += " " + platforms.Format(*platform)
+	}
+	b.mu.Lock()
+	img := b.found[key]
+	b.mu.Unlock()
+	if img != nil {
+		return img, nil
+	}
+	img, err := b.images.Fetch(ctx, b.lease, place, platform, shown(step))
+	if err != nil {
+		return nil, fmt.Errorf("read OCI layout: %w", err)
+	}
+	b.note(key, img)
+	return img, nil
+}
+
+func (b *bases) note(key string, img *image.Image) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.found[baseKey(img.Target.Digest, platform)] = img
-	return img.Target.Digest, img.RawConfig, nil
+	b.found[key] = img
+}
+
+// shown sends what happens to images to the display.
+func shown(step *solver.Step) progress.Sink {
+	return func(e progress.Event) {
+		if e.ID != "" {
+			step.Progress(e.ID+" "+e.Action, e.Current, e.Total, e.Total == 0 || e.Current >= e.Total)
+		}
+	}
 }
 
 func baseKey(d digest.Digest, platform *ocispec.Platform) string {
@@ -58,12 +114,7 @@ func (b *bases) find(ctx context.Context, name string, pull bool, platform *ocis
 			return img, err
 		}
 	}
-	sink := progress.Sink(func(e progress.Event) {
-		if e.ID != "" {
-			step.Progress(e.ID+" "+e.Action, e.Current, e.Total, e.Total == 0 || e.Current >= e.Total)
-		}
-	})
-	if _, err := b.images.Pull(ctx, name, image.PullOptions{Platform: platform, Progress: sink}); err != nil {
+	if _, err := b.images.Pull(ctx, name, image.PullOptions{Platform: platform, Progress: shown(step)}); err != nil {
 		return nil, err
 	}
 	return b.get(ctx, name, platform)

@@ -38,8 +38,10 @@ type Files struct {
 	// inside it.
 	Dockerfile string
 
-	// Named are further contexts by name: directories, or URLs with one of
-	// BuildKit's schemes ("docker-image://alpine").
+	// Named are further contexts by name: directories, URLs that the front end
+	// fetches ("docker-image://alpine", "https://…"), images in a directory
+	// ("oci-layout://PATH[:TAG][@DIGEST]"), or stages of the Dockerfile
+	// ("target:STAGE").
 	Named map[string]string
 
 	Stdin io.Reader

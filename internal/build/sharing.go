@@ -19,7 +19,6 @@ import (
 	"github.com/shaleproject/shale/internal/build/solver"
 	"github.com/shaleproject/shale/internal/image"
 	"github.com/shaleproject/shale/internal/layer"
-	"github.com/shaleproject/shale/internal/progress"
 )
 
 // Kinds of [CachePlace].
@@ -214,11 +213,7 @@ func (j *job) exportCache(ctx context.Context, p CachePlace, layers []digest.Dig
 	}
 	desc, err := j.Images.PushArtifact(ctx, j.lease, at, send, image.ArtifactOptions{
 		Type: cacheArtifact, ConfigType: cacheConfig, Config: config, Compression: p.Compression, Level: p.Level,
-		Progress: progress.Sink(func(e progress.Event) {
-			if e.ID != "" {
-				step.Progress(e.ID+" "+e.Action, e.Current, e.Total, e.Total == 0 || e.Current >= e.Total)
-			}
-		}),
+		Progress: shown(step),
 	})
 	if err == nil {
 		step.Progress("writing manifest "+desc.Digest.String(), 0, 0, true)

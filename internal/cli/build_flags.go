@@ -41,7 +41,7 @@ func (f *buildFlags) add(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.annotations, "annotation", nil, "Add annotation to the image")
 	flags.StringArrayVar(&f.attest, "attest", nil, `Attestation parameters (format: "type=sbom,generator=image")`)
 	flags.StringArrayVar(&f.args, "build-arg", nil, "Set build-time variables")
-	flags.StringArrayVar(&f.contexts, "build-context", nil, "Additional build contexts (e.g., name=path)")
+	flags.StringArrayVar(&f.contexts, "build-context", nil, `Additional build contexts (e.g., "name=path", "alpine=docker-image://alpine:3", "name=oci-layout://path:tag")`)
 	flags.StringVar(&f.builder, "builder", "", "Ignored: there is one builder")
 	flags.StringArrayVar(&f.cacheFrom, "cache-from", nil, `External cache sources (e.g., "user/app:cache", "type=local,src=path/to/dir")`)
 	flags.StringArrayVar(&f.cacheTo, "cache-to", nil, `Cache export destinations (e.g., "user/app:cache", "type=local,dest=path/to/dir")`)

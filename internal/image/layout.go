@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"cuelabs.dev/go/oci/ociregistry"
 	"github.com/containerd/errdefs"
@@ -53,12 +54,28 @@ func (l *layoutDir) open(desc ocispec.Descriptor) (ociregistry.BlobReader, error
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("open %s: %w", path, errdefs.ErrNotFound)
-	}
+	f, size, err := openRegular(path)
 	if err != nil {
 		return nil, err
+	}
+	if desc.Size != 0 && desc.Size != size {
+		f.Close()
+		return nil, errdefs.ErrDataLoss.WithMessage(fmt.Sprintf("%s has %d bytes, not %d", desc.Digest, size, desc.Size))
+	}
+	desc.Size = size
+	return &layoutBlob{File: f, desc: desc}, nil
+}
+
+// openRegular opens a file of a layout and returns its size in bytes. What
+// else there may be under the name, such as a pipe that nobody writes to, is
+// not waited for.
+func openRegular(path string) (*os.File, int64, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, fmt.Errorf("open %s: %w", path, errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return nil, 0, err
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -66,10 +83,9 @@ func (l *layoutDir) open(desc ocispec.Descriptor) (ociregistry.BlobReader, error
 	}
 	if err != nil {
 		f.Close()
-		return nil, err
+		return nil, 0, err
 	}
-	desc.Size = info.Size()
-	return &layoutBlob{File: f, desc: desc}, nil
+	return f, info.Size(), nil
 }
 
 // GetBlob opens a blob; the caller verifies it.
@@ -77,9 +93,20 @@ func (l *layoutDir) GetBlob(_ context.Context, _ string, d ociregistry.Digest) (
 	return l.open(ocispec.Descriptor{MediaType: octets, Digest: d})
 }
 
-// GetManifest opens a manifest, which is a blob like any other.
+// GetManifest opens a manifest, which is a blob like any other. What the index
+// says of its size has to be true.
 func (l *layoutDir) GetManifest(_ context.Context, _ string, d ociregistry.Digest) (ociregistry.BlobReader, error) {
-	return l.open(ocispec.Descriptor{MediaType: octets, Digest: d})
+	desc := ocispec.Descriptor{MediaType: octets, Digest: d}
+	index, err := l.index()
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range index.Manifests {
+		if m.Digest == d {
+			desc.Size = m.Size
+		}
+	}
+	return l.open(desc)
 }
 
 // GetTag opens the manifest that the index has under tag.
@@ -90,7 +117,7 @@ func (l *layoutDir) GetTag(_ context.Context, _ string, tag string) (ociregistry
 	}
 	for _, m := range index.Manifests {
 		if m.Annotations[refName] == tag {
-			return l.open(ocispec.Descriptor{MediaType: m.MediaType, Digest: m.Digest})
+			return l.open(ocispec.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size})
 		}
 	}
 	return nil, fmt.Errorf("%s has no %q: %w", l.dir, tag, errdefs.ErrNotFound)
@@ -107,10 +134,7 @@ func (l *layoutDir) ResolveBlob(_ context.Context, _ string, d ociregistry.Diges
 
 func (l *layoutDir) index() (*ocispec.Index, error) {
 	path := filepath.Join(l.dir, ocispec.ImageIndexFile)
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("open %s: %w", path, errdefs.ErrNotFound)
-	}
+	f, _, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}

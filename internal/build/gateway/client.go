@@ -41,6 +41,8 @@ type Client struct {
 
 	// Images answers questions about base images.
 	Images ImageResolver
+
+	inputs map[string]llb.State // by the names of contexts
 }
 
 var _ client.Client = (*Client)(nil)
@@ -51,6 +53,10 @@ type ImageResolver interface {
 	// mode is one of BuildKit's resolve modes; "pull" asks the registry even
 	// if there is an image of the name.
 	Resolve(ctx context.Context, name, mode string, platform *ocispec.Platform, step *solver.Step) (digest.Digest, []byte, error)
+
+	// ResolveLayout does the same for an image in the OCI layout that the
+	// build calls layout.
+	ResolveLayout(ctx context.Context, layout string, platform *ocispec.Platform, step *solver.Step) (digest.Digest, []byte, error)
 }
 
 // Run runs the front end.
@@ -72,9 +78,9 @@ func (c *Client) BuildOpts() client.BuildOpts {
 	}
 }
 
-// Inputs are states that another front end hands over: there is none.
+// Inputs are the stages of [Client.UseStages].
 func (c *Client) Inputs(context.Context) (map[string]llb.State, error) {
-	return map[string]llb.State{}, nil
+	return c.inputs, nil
 }
 
 // Solve solves a graph, or starts over with another front end.
@@ -128,20 +134,15 @@ func (c *Client) ResolveImageConfig(ctx context.Context, name string, opt source
 // ResolveSourceMetadata tells what is behind the name of a source.
 func (c *Client) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
 	scheme, name, _ := strings.Cut(op.Identifier, "://")
-	if scheme != "docker-image" {
+	if scheme != "docker-image" && scheme != "oci-layout" {
 		return &sourceresolver.MetaResponse{Op: op}, nil
 	}
 	logName := opt.LogName
 	if logName == "" {
 		logName = "resolve image config for " + op.Identifier
 	}
-	var mode string
-	var platform *ocispec.Platform
-	if opt.ImageOpt != nil {
-		mode, platform = opt.ImageOpt.ResolveMode, opt.ImageOpt.Platform
-	}
 	step := c.Status.Step(logName)
-	d, config, err := c.Images.Resolve(ctx, name, mode, platform, step)
+	d, config, err := c.resolve(ctx, name, op, opt, step)
 	step.Done(err)
 	if err != nil {
 		return nil, err
@@ -150,6 +151,22 @@ func (c *Client) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, opt
 		Op:    op,
 		Image: &sourceresolver.ResolveImageResponse{Digest: d, Config: config},
 	}, nil
+}
+
+func (c *Client) resolve(ctx context.Context, name string, op *pb.SourceOp, opt sourceresolver.Opt, step *solver.Step) (digest.Digest, []byte, error) {
+	if layout := op.Attrs[pb.AttrOCILayoutStoreID]; layout != "" {
+		var platform *ocispec.Platform
+		if opt.OCILayoutOpt != nil {
+			platform = opt.OCILayoutOpt.Platform
+		}
+		return c.Images.ResolveLayout(ctx, layout, platform, step)
+	}
+	var mode string
+	var platform *ocispec.Platform
+	if opt.ImageOpt != nil {
+		mode, platform = opt.ImageOpt.ResolveMode, opt.ImageOpt.Platform
+	}
+	return c.Images.Resolve(ctx, name, mode, platform, step)
 }
 
 // NewContainer is for front ends that run programs of their own.

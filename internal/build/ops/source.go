@@ -20,8 +20,8 @@ import (
 func newSource(t *Tools, v *solver.Vertex, op *pb.SourceOp) (solver.Operation, error) {
 	scheme, name, _ := strings.Cut(op.Identifier, "://")
 	switch scheme {
-	case "docker-image":
-		return &image{tools: t, name: name, platform: platformOf(v.Op.Platform)}, nil
+	case "docker-image", "oci-layout":
+		return &image{tools: t, name: name, layout: op.Attrs[pb.AttrOCILayoutStoreID], platform: platformOf(v.Op.Platform)}, nil
 	case "local":
 		return &local{tools: t, name: name, attrs: op.Attrs}, nil
 	case "http", "https":
@@ -47,6 +47,10 @@ type Images interface {
 	// Layers returns the layers of the image called name, lowest first, all
 	// of which are in the store and leased.
 	Layers(ctx context.Context, name string, platform *ocispec.Platform, step *solver.Step) ([]digest.Digest, error)
+
+	// LayoutLayers does the same for an image in the OCI layout that the
+	// build calls layout.
+	LayoutLayers(ctx context.Context, layout string, platform *ocispec.Platform, step *solver.Step) ([]digest.Digest, error)
 }
 
 // image is the file system of an image.
@@ -54,11 +58,12 @@ type image struct {
 	cheap
 	tools    *Tools
 	name     string
+	layout   string // where it is, if in no registry
 	platform *ocispec.Platform
 }
 
 func (op *image) Run(ctx context.Context, _ []*ref.Ref, step *solver.Step) ([]*ref.Ref, error) {
-	digests, err := op.tools.Images.Layers(ctx, op.name, op.platform, step)
+	digests, err := op.layers(ctx, step)
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +76,13 @@ func (op *image) Run(ctx context.Context, _ []*ref.Ref, step *solver.Step) ([]*r
 	}
 	step.Cached()
 	return []*ref.Ref{op.tools.Pool.Stack(layers)}, nil
+}
+
+func (op *image) layers(ctx context.Context, step *solver.Step) ([]digest.Digest, error) {
+	if op.layout != "" {
+		return op.tools.Images.LayoutLayers(ctx, op.layout, op.platform, step)
+	}
+	return op.tools.Images.Layers(ctx, op.name, op.platform, step)
 }
 
 // local is a part of a context, read where it lies.
