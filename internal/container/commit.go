@@ -136,17 +136,28 @@ func (c *Containers) commitLayer(ctx context.Context, r *record, lease *store.Le
 		return "", err
 	}
 	defer in.Close()
-	if err := r.writeChanges(ctx, in); err != nil {
+	files, err := openImage(c.Store, r.config.Layers)
+	if err != nil {
+		return "", err
+	}
+	defer files.Close()
+	if err := r.writeChanges(ctx, in, files); err != nil {
 		return "", err
 	}
 	d, _, err := in.Commit(ctx, "")
 	return d, err
 }
 
-// writeChanges writes what the container has changed as a layer.
-func (r *record) writeChanges(ctx context.Context, w io.Writer) error {
+// writeChanges writes what the container has changed of its image's files as a
+// layer.
+func (r *record) writeChanges(ctx context.Context, w io.Writer, files *imageTree) error {
+	root, err := files.Lstat(".")
+	if err != nil {
+		return err
+	}
 	tar := layer.NewWriter(w)
-	err := layer.FromUpper(ctx, tar, r.path(upperDir), layer.UpperOptions{
+	err = layer.FromUpper(ctx, tar, r.path(upperDir), layer.UpperOptions{
+		Root: root,
 		Skip: r.isPlace,
 		Warn: func(string, error) {}, // sockets have no place in an image, as in Docker's
 	})
@@ -197,7 +208,7 @@ func (c *Containers) Diff(ctx context.Context, name string) ([]Change, error) {
 	}
 	defer files.Close()
 	in, out := io.Pipe()
-	go func() { out.CloseWithError(r.writeChanges(ctx, out)) }()
+	go func() { out.CloseWithError(r.writeChanges(ctx, out, files)) }()
 	defer in.Close()
 	var changes []Change
 	for members := tar.NewReader(in); ; {
@@ -226,7 +237,7 @@ func changeOf(below fs.FS, h *tar.Header) Change {
 		return Change{"D", "/" + dir + hidden}
 	}
 	if _, err := fs.Lstat(below, name); err == nil {
-		return Change{"C", "/" + name}
+		return Change{"C", path.Join("/", name)}
 	}
 	return Change{"A", "/" + name}
 }

@@ -2,9 +2,12 @@ package layer
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -20,6 +23,11 @@ type UpperOptions struct {
 	// have; later ones are set to it (SOURCE_DATE_EPOCH).
 	Epoch *time.Time
 
+	// Root, if not nil, is the root directory that the upper was made like.
+	// The layer has a member for its root if the upper's is another by now:
+	// in mode, owner or extended attributes, not in time alone.
+	Root fs.FileInfo
+
 	// Skip, if not nil, says of a name whether to leave it out, together
 	// with what lies below it: mount points that the run made, say.
 	Skip func(name string) bool
@@ -31,8 +39,8 @@ type UpperOptions struct {
 
 // FromUpper writes what the upper directory of an overlayfs holds as a layer,
 // sorted by name: its whiteouts and opaque directories become those of the
-// layer, its own attributes are dropped. The root itself is no member. The
-// upper must not be mounted for writing meanwhile.
+// layer, its own attributes are dropped. The upper must not be mounted for
+// writing meanwhile.
 //
 // An upper that refers to lower layers, as overlayfs makes it with redirect_dir
 // or metacopy, is an [errdefs.ErrFailedPrecondition].
@@ -43,6 +51,9 @@ func FromUpper(ctx context.Context, w *Writer, upper string, o UpperOptions) err
 	}
 	defer dir.Close()
 	u := &upperReader{ctx: ctx, w: w, o: o, linked: map[[2]uint64]string{}}
+	if err := u.root(dir); err != nil {
+		return fmt.Errorf("read upper directory: %w", err)
+	}
 	if err := u.dir(dir, "."); err != nil {
 		return fmt.Errorf("read upper directory: %w", err)
 	}
@@ -89,6 +100,41 @@ func splitAttrs(attrs map[string][]byte) (o overlayAttrs) {
 		}
 	}
 	return o
+}
+
+// root writes the root directory if it changed. Where a user has a single id,
+// an owner says nothing, and the member has that of before.
+func (u *upperReader) root(d *sys.Dir) error {
+	if u.o.Root == nil {
+		return nil
+	}
+	st, err := d.Self()
+	if err != nil {
+		return err
+	}
+	attrs, err := d.SelfXattrs()
+	if err != nil {
+		return err
+	}
+	splitAttrs(attrs)
+	was := u.o.Root.Sys().(*Stat)
+	if sys.InUserNamespace() {
+		if sys.MappedIDs() <= 1 {
+			st.UID, st.GID = was.UID, was.GID
+		}
+		for name, value := range was.Xattrs {
+			if !strings.HasPrefix(name, "user.") { // only root could have kept it
+				attrs[name] = value
+			}
+		}
+	}
+	if st.Mode&0o7777 == unixMode(u.o.Root.Mode())&0o7777 && st.UID == was.UID && st.GID == was.GID &&
+		maps.EqualFunc(attrs, was.Xattrs, bytes.Equal) {
+		return nil
+	}
+	h := u.header(".", st, attrs)
+	h.Typeflag = tar.TypeDir
+	return u.w.WriteHeader(h)
 }
 
 // dir writes what a directory holds.

@@ -231,6 +231,9 @@ func (d *Dir) Xattrs(name string) (attrs map[string][]byte, err error) {
 	return attrs, err
 }
 
+// SelfXattrs returns the extended attributes of the directory itself.
+func (d *Dir) SelfXattrs() (map[string][]byte, error) { return Xattrs(d.magic(".")) }
+
 // magic returns a path that leads to a file in the directory wherever that is
 // now. The calls for extended attributes take no directory before Linux 6.13.
 func (d *Dir) magic(name string) string {

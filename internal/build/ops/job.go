@@ -120,9 +120,18 @@ func (j *job) collect(ctx context.Context) ([]*ref.Ref, error) {
 			outputs[o.index] = o.base
 			continue
 		}
+		below, err := o.base.FS()
+		if err != nil {
+			return nil, err
+		}
+		root, err := below.Lstat(".")
+		if err != nil {
+			return nil, err
+		}
 		l, err := j.tools.Pool.Write(ctx, ref.Layer{Created: j.tools.now(), By: j.name}, func(w *layer.Writer) error {
 			return layer.FromUpper(ctx, w, o.upper, layer.UpperOptions{
 				Epoch: j.tools.Epoch,
+				Root:  root,
 				Warn: func(name string, err error) {
 					fmt.Fprintf(j.step.Log(solver.Stderr), "warning: %s is left out of the layer: %v\n", name, err)
 				},
@@ -131,11 +140,11 @@ func (j *job) collect(ctx context.Context) ([]*ref.Ref, error) {
 		if err != nil {
 			return nil, err
 		}
-		below, err := o.base.Layers(ctx)
+		layers, err := o.base.Layers(ctx)
 		if err != nil {
 			return nil, err
 		}
-		outputs[o.index] = j.tools.Pool.Stack(append(below[:len(below):len(below)], l))
+		outputs[o.index] = j.tools.Pool.Stack(append(layers[:len(layers):len(layers)], l))
 	}
 	return outputs, nil
 }

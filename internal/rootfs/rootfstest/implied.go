@@ -49,7 +49,7 @@ func testImplied(t *testing.T, b *bench) {
 				t.Error(err)
 			}
 		})
-		stack := append(layers["above"][:2:2], b.fromUpper(t, p))
+		stack := append(layers["above"][:2:2], b.fromUpper(t, p, layers["above"]...))
 		got, want := b.shown(t, stack...), b.shown(t, layers["above"]...)
 		for _, dir := range []string{"home", "tmp"} {
 			if got[dir] != want[dir] {

@@ -20,6 +20,7 @@ import (
 	"github.com/shaleproject/shale/internal/rootfs"
 	"github.com/shaleproject/shale/internal/store"
 	"github.com/shaleproject/shale/internal/sys"
+	shaletree "github.com/shaleproject/shale/internal/tree"
 )
 
 // Run checks the promises of the driver that open returns for a store.
@@ -43,6 +44,7 @@ func Run(t *testing.T, open func(t *testing.T, s *store.Store) rootfs.Driver) {
 		{"WritesGoToUpperOnly", testWrites},
 		{"AReadOnlyTreeTakesNoWrites", testReadOnly},
 		{"TheUpperBecomesALayer", testRoundTrip},
+		{"AChangedRootIsInTheLayerAndNoOther", testRootRoundTrip},
 		{"AnUpperIsUsedAgain", testAgain},
 		{"AVolatileUpperTakesWrites", testVolatile},
 		{"NothingStaysMounted", testNothingStays},
@@ -155,12 +157,25 @@ func (b *bench) shown(t *testing.T, layers ...digest.Digest) tree {
 	return got
 }
 
-// fromUpper makes a layer of what was written at p.
-func (b *bench) fromUpper(t *testing.T, p place) digest.Digest {
+// fromUpper makes a layer of what was written at p, over layers.
+func (b *bench) fromUpper(t *testing.T, p place, layers ...digest.Digest) digest.Digest {
 	t.Helper()
+	var below []shaletree.FS
+	for _, d := range layers {
+		l, err := b.store.Layer(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		below = append(below, l)
+	}
+	root, err := shaletree.Stack(below...).Lstat(".")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var data bytes.Buffer
 	w := layer.NewWriter(&data)
-	if err := layer.FromUpper(context.Background(), w, p.upper, layer.UpperOptions{}); errdefs.IsNotImplemented(err) {
+	if err := layer.FromUpper(context.Background(), w, p.upper, layer.UpperOptions{Root: root}); errdefs.IsNotImplemented(err) {
 		t.Skip(err)
 	} else if err != nil {
 		t.Fatal(err)

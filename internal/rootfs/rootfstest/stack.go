@@ -6,11 +6,16 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/shaleproject/shale/internal/layer"
+	"github.com/shaleproject/shale/internal/sys"
 )
 
 func testMerge(t *testing.T, b *bench) {
@@ -179,6 +184,58 @@ func testRoot(t *testing.T, b *bench) {
 				t.Errorf("writable %t: root is %s %d:%d", writable, info.Mode(), st.Uid, st.Gid)
 			}
 		})
+	}
+}
+
+// testRootRoundTrip: the root is a file as others are, but says nothing by its
+// time, and what did not change keeps the layer as it was.
+func testRootRoundTrip(t *testing.T, b *bench) {
+	noRoot := b.layer(t, file("f", "x"))
+	odd := b.layer(t, dir(".").mode(0o1711).owner(3, 4).xattr("user.root", "odd").xattr("user.other", "1"), file("f", "x"))
+	bases := map[string][]digest.Digest{"no layer": nil, "implied": {noRoot}, "odd below implied": {odd, noRoot}}
+	changes := map[string]func(root string) error{
+		"nothing": func(string) error { return nil },
+		"a file":  func(root string) error { return os.WriteFile(root+"/new", []byte("x"), 0o600) },
+		"mode":    func(root string) error { return os.Chmod(root, 0o700) },
+		"setgid":  func(root string) error { return os.Chmod(root, 0o777|fs.ModeSetgid) },
+		"owner":   func(root string) error { return os.Lchown(root, 1000, 50) },
+		"xattr":   func(root string) error { return sys.SetXattr(root, "user.root", []byte("new")) },
+		"back":    func(root string) error { return errors.Join(os.Chmod(root, 0o700), os.Chmod(root, 0o755)) },
+	}
+	for base, layers := range bases {
+		for change, f := range changes {
+			if change == "owner" && alone() || change == "back" && strings.HasPrefix(base, "odd") {
+				continue
+			}
+			t.Run(change+" over "+base, func(t *testing.T) {
+				before := strings.Fields(b.shown(t, layers...)["."])
+				p := b.place(t, true)
+				var want []string
+				b.mounted(t, layers, p, func() {
+					must(t, f(p.path("")))
+					want = strings.Fields(describe(t, p.path(""))["."])
+				})
+				top := b.fromUpper(t, p, layers...)
+				got := strings.Fields(b.shown(t, append(layers[:len(layers):len(layers)], top)...)["."])
+				const mtime = 2
+				before[mtime], want[mtime], got[mtime] = "", "", ""
+				if !slices.Equal(got, want) {
+					t.Errorf("the root is %q, want %q", got, want)
+				}
+				l, err := b.store.Layer(top)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				info, err := l.Lstat(".")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if implied, same := info.Sys().(*layer.Stat).Implied, slices.Equal(before, want); implied != same {
+					t.Errorf("the layer has a root: %t, it changed: %t", !implied, !same)
+				}
+			})
+		}
 	}
 }
 

@@ -58,7 +58,7 @@ func testRoundTrip(t *testing.T, b *bench) {
 	if len(want) < 20 || want["m/1"] != "" || want["m/sub/x"] != "" {
 		t.Fatalf("the changes did not happen: %s", want.names())
 	}
-	got := b.shown(t, base, middle, b.fromUpper(t, p))
+	got := b.shown(t, base, middle, b.fromUpper(t, p, base, middle))
 	for name, first := range map[string]string{"m/3": "m/2", "size4097": "linked"} {
 		if !strings.HasSuffix(got[name], sameAs+first) {
 			t.Errorf("%s is no hard link of %s: %s", name, first, got[name])
