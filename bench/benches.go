@@ -27,7 +27,7 @@ func (b *bench) runBusybox() error {
 		return b.cmd("store", "run", "--rm", "busybox", "true"), nil
 	}}}
 	if have("runc") {
-		if err := b.bundle(); err != nil {
+		if err := b.bundle("true"); err != nil {
 			return err
 		}
 		n := 0
@@ -51,12 +51,15 @@ func (b *bench) runBusybox() error {
 	return compare("run --rm busybox true (default network)", 2*b.rounds, "2 x runc", bridge...)
 }
 
-// bundle writes runc's default specification for the root file system.
-func (b *bench) bundle() error {
+// bundle writes runc's default specification, with args for a command.
+func (b *bench) bundle(args ...string) error {
+	file := b.path("bundle/config.json")
+	if err := os.RemoveAll(file); err != nil { // runc writes over none
+		return err
+	}
 	if err := quiet("runc", "spec", "--bundle", b.path("bundle")); err != nil {
 		return err
 	}
-	file := b.path("bundle/config.json")
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -66,7 +69,7 @@ func (b *bench) bundle() error {
 		return err
 	}
 	process := spec["process"].(map[string]any)
-	process["terminal"], process["args"] = false, []string{"true"}
+	process["terminal"], process["args"] = false, args
 	delete(process, "rlimits")
 	if data, err = json.Marshal(spec); err != nil {
 		return err

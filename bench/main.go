@@ -38,7 +38,7 @@ func run() error {
 	only := flag.String("only", "", "names of benchmarks, separated by commas")
 	flag.Parse()
 	if os.Geteuid() != 0 {
-		return fmt.Errorf("mount a tmpfs: needs root")
+		return fmt.Errorf("mount a file system: needs root")
 	}
 	binary, err := filepath.Abs("bin/shale")
 	if err != nil {
@@ -67,6 +67,11 @@ func run() error {
 		{"run", b.runBusybox},
 		{"list", b.list},
 		{"build", b.cachedBuild},
+		{"context", b.context},
+		{"app", b.application},
+		{"stages", b.stages},
+		{"step", b.step},
+		{"memory", b.memory},
 		{"pull", b.pull},
 		{"push", b.push},
 	} {

@@ -22,7 +22,8 @@ type side struct {
 // sample is what one run took.
 type sample struct {
 	wall time.Duration
-	rss  int64 // peak resident set of the process and what it waited for, bytes
+	cpu  time.Duration // user and system, of the process and what it waited for
+	rss  int64         // peak resident set of any of them, bytes
 }
 
 // result is a side with its samples.
@@ -32,12 +33,20 @@ type result struct {
 }
 
 func (r result) median() time.Duration {
-	walls := make([]time.Duration, 0, len(r.samples))
+	return r.medianOf(func(s sample) time.Duration { return s.wall })
+}
+
+func (r result) cpu() time.Duration {
+	return r.medianOf(func(s sample) time.Duration { return s.cpu })
+}
+
+func (r result) medianOf(of func(sample) time.Duration) time.Duration {
+	times := make([]time.Duration, 0, len(r.samples))
 	for _, s := range r.samples {
-		walls = append(walls, s.wall)
+		times = append(times, of(s))
 	}
-	slices.Sort(walls)
-	return walls[len(walls)/2]
+	slices.Sort(times)
+	return times[len(times)/2]
 }
 
 func (r result) rss() int64 {
@@ -48,10 +57,32 @@ func (r result) rss() int64 {
 	return most
 }
 
-// compare runs the sides in turn, rounds times each after one round that does
-// not count, and prints the first against the others. The order alternates,
-// so that a machine that slows down slows all of them.
+// compare runs the sides and prints the first against the others.
 func compare(title string, rounds int, goal string, sides ...side) error {
+	results, err := alternate(title, rounds, sides...)
+	if err == nil {
+		report(title, rounds, goal, results)
+	}
+	return err
+}
+
+// report prints the first of the results against the others.
+func report(title string, rounds int, goal string, results []result) {
+	heading(title, rounds, goal)
+	ours := results[0].median()
+	for i, r := range results {
+		ratio := ""
+		if i > 0 {
+			ratio = fmt.Sprintf("shale is %.2f x", float64(ours)/float64(r.median()))
+		}
+		r.print(r.median(), ratio)
+	}
+}
+
+// alternate runs the sides in turn, rounds times each after one round that
+// does not count. The order alternates, so that a machine that slows down
+// slows all of them.
+func alternate(title string, rounds int, sides ...side) ([]result, error) {
 	results := make([]result, len(sides))
 	for i, s := range sides {
 		results[i] = result{side: s}
@@ -63,24 +94,26 @@ func compare(title string, rounds int, goal string, sides ...side) error {
 			}
 			s, err := measure(results[i].side)
 			if err != nil {
-				return fmt.Errorf("%s: %s: %w", title, results[i].name, err)
+				return nil, fmt.Errorf("%s: %s: %w", title, results[i].name, err)
 			}
 			if round > 0 {
 				results[i].samples = append(results[i].samples, s)
 			}
 		}
 	}
-	fmt.Printf("\n%s  (median of %d, goal: %s)\n", title, rounds, goal)
-	ours := results[0].median()
-	for i, r := range results {
-		ratio := ""
-		if i > 0 {
-			ratio = fmt.Sprintf("shale is %.2f x", float64(ours)/float64(r.median()))
-		}
-		fmt.Printf("  %-28s %10.1f ms   peak %4d MB   %s\n", r.name, float64(r.median().Microseconds())/1000, r.rss()>>20, ratio)
-	}
-	return nil
+	return results, nil
 }
+
+func heading(title string, rounds int, goal string) {
+	fmt.Printf("\n%s  (median of %d, goal: %s)\n", title, rounds, goal)
+}
+
+// print writes the line of a side; what it took is wall.
+func (r result) print(wall time.Duration, note string) {
+	fmt.Printf("  %-28s %10.1f ms   cpu %8.1f ms   peak %4d MB   %s\n", r.name, milliseconds(wall), milliseconds(r.cpu()), r.rss()>>20, note)
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func measure(s side) (sample, error) {
 	if s.before != nil {
@@ -100,8 +133,9 @@ func measure(s side) (sample, error) {
 	if err != nil {
 		return sample{}, fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out.String())
 	}
-	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	return sample{wall, usage.Maxrss << 10}, nil
+	state := cmd.ProcessState
+	usage := state.SysUsage().(*syscall.Rusage)
+	return sample{wall, state.UserTime() + state.SystemTime(), usage.Maxrss << 10}, nil
 }
 
 // quiet runs a command for its effect.
