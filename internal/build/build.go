@@ -26,6 +26,7 @@ import (
 	"github.com/shaleproject/shale/internal/build/cache"
 	"github.com/shaleproject/shale/internal/build/export"
 	"github.com/shaleproject/shale/internal/build/gateway"
+	"github.com/shaleproject/shale/internal/build/limit"
 	"github.com/shaleproject/shale/internal/build/ops"
 	"github.com/shaleproject/shale/internal/build/ref"
 	"github.com/shaleproject/shale/internal/build/solver"
@@ -142,7 +143,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 	})
 	defer s.Close()
 	j.known.options = options
-	front := &gateway.Client{Solver: s, Status: j.status, Options: options, Platform: j.Platform, Images: j.bases}
+	front := &gateway.Client{Solver: s, Status: j.status, Options: options, Platform: j.Platform, Images: j.bases, Guard: limit.NewGuard(j.req.Language.Args)}
 	res, err := j.frontEnd(ctx, front)
 	if serr := stats.Save(); err == nil && serr != nil {
 		err = fmt.Errorf("remember digests of the context: %w", serr)

@@ -25,6 +25,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/shaleproject/shale/internal/build/limit"
 	"github.com/shaleproject/shale/internal/build/solver"
 )
 
@@ -41,6 +42,9 @@ type Client struct {
 
 	// Images answers questions about base images.
 	Images ImageResolver
+
+	// Guard sees what the front end reads before it does.
+	Guard *limit.Guard
 
 	inputs map[string]llb.State // by the names of contexts
 }
@@ -97,7 +101,7 @@ func (c *Client) Solve(ctx context.Context, req client.SolveRequest) (*client.Re
 		return nil, err
 	}
 	res := client.NewResult()
-	res.SetRef(&Reference{Ref: r, def: req.Definition})
+	res.SetRef(&Reference{Ref: r, def: req.Definition, guard: c.Guard})
 	return res, nil
 }
 
@@ -144,6 +148,9 @@ func (c *Client) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, opt
 	step := c.Status.Step(logName)
 	d, config, err := c.resolve(ctx, name, op, opt, step)
 	step.Done(err)
+	if err == nil {
+		err = c.Guard.Base(config)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -7,12 +7,14 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"strings"
 
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
 	fstypes "github.com/tonistiigi/fsutil/types"
 
+	"github.com/shaleproject/shale/internal/build/limit"
 	"github.com/shaleproject/shale/internal/build/ref"
 	"github.com/shaleproject/shale/internal/layer"
 	"github.com/shaleproject/shale/internal/tree"
@@ -21,7 +23,8 @@ import (
 // Reference is a solved graph, as the front end sees it.
 type Reference struct {
 	*ref.Ref
-	def *pb.Definition
+	def   *pb.Definition
+	guard *limit.Guard
 }
 
 var _ client.Reference = (*Reference)(nil)
@@ -41,8 +44,17 @@ func (r *Reference) ToState() (llb.State, error) {
 // Evaluate has nothing to do: what was solved is there.
 func (r *Reference) Evaluate(context.Context) error { return nil }
 
-// ReadFile reads a file, or the part of it that req says.
+// ReadFile reads a file, or the part of it that req says. What is no ignore
+// file is a Dockerfile.
 func (r *Reference) ReadFile(_ context.Context, req client.ReadRequest) ([]byte, error) {
+	data, err := r.read(req)
+	if err == nil && !strings.HasSuffix(req.Filename, ".dockerignore") {
+		err = r.guard.Dockerfile(path.Base(req.Filename), data)
+	}
+	return data, err
+}
+
+func (r *Reference) read(req client.ReadRequest) ([]byte, error) {
 	fsys, name, err := r.resolve(req.Filename)
 	if err != nil {
 		return nil, err
