@@ -18,6 +18,7 @@ import (
 	"github.com/shaleproject/shale/internal/build/solver"
 	"github.com/shaleproject/shale/internal/network"
 	"github.com/shaleproject/shale/internal/rootfs"
+	"github.com/shaleproject/shale/internal/sandbox"
 	"github.com/shaleproject/shale/internal/tree"
 )
 
@@ -120,6 +121,7 @@ func (op *exec) Run(ctx context.Context, in []*ref.Ref, step *solver.Step) (_ []
 	if err := op.allowed(); err != nil {
 		return nil, err
 	}
+	sandbox.Hasten()
 	driver, err := op.tools.Runner.Rootfs()
 	if err != nil {
 		return nil, fmt.Errorf("prepare RUN: %w", err)
