@@ -15,6 +15,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -76,6 +77,9 @@ type job struct {
 	bases    *bases
 	epoch    *time.Time
 	known    facts
+
+	id   string
+	kept atomic.Bool // a step that failed is
 }
 
 // Build carries out r. What goes on is sent to status, which may be nil and
@@ -83,7 +87,7 @@ type job struct {
 //
 // An error may carry places in the Dockerfile; [Excerpt] shows them.
 func (b *Builder) Build(ctx context.Context, r Request, status chan<- *bkclient.SolveStatus) (_ Result, err error) {
-	j := &job{Builder: b, req: r, status: solver.NewStatus(status, b.Now), known: facts{started: b.Now()}}
+	j := &job{Builder: b, id: newID(), req: r, status: solver.NewStatus(status, b.Now), known: facts{started: b.Now()}}
 	defer j.status.Close()
 	for _, name := range r.Output.Names {
 		if _, err := image.ParseName(name); err != nil {
@@ -105,6 +109,7 @@ func (b *Builder) Build(ctx context.Context, r Request, status chan<- *bkclient.
 	defer j.pool.Close()
 	j.journal = j.newJournal()
 	res, err := j.run(ctx)
+	err = j.afterwards(ctx, err)
 	if jerr := j.journal.Save(); err == nil {
 		err = jerr
 	}
@@ -176,6 +181,7 @@ func (j *job) runner() ops.Runner {
 		Secrets:    run.Secrets, Sockets: run.Agents,
 		HostNetwork: run.HostNetwork || run.Network == "host",
 		Insecure:    run.Insecure,
+		Keep:        j.keep,
 	}
 }
 

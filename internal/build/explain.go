@@ -11,12 +11,8 @@ func (j *job) newJournal() *cache.Journal {
 	if !j.req.Cache.Ignore {
 		ignored = "--no-cache-filter, for this step or one before it,"
 	}
-	scope := j.contexts.place
-	if scope == "" {
-		scope = j.req.Files.Context
-	}
 	return cache.NewJournal(j.Store, cache.JournalOptions{
-		Scope:   scope + "\x00" + j.req.Files.Dockerfile,
+		Scope:   j.scope(),
 		Args:    sorted(j.req.Language.Args),
 		Ignored: ignored,
 		Explain: j.req.Cache.Explain,

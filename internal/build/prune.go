@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/shaleproject/shale/internal/build/cache"
+	"github.com/shaleproject/shale/internal/build/failure"
 	"github.com/shaleproject/shale/internal/build/ops"
 	"github.com/shaleproject/shale/internal/store"
 	"github.com/shaleproject/shale/internal/sys"
@@ -34,8 +35,8 @@ type PruneOptions struct {
 
 // Pruned is what a prune has removed.
 type Pruned struct {
-	Records, Mounts int
-	Reclaimed       int64 // bytes
+	Records, Mounts, Failures int
+	Reclaimed                 int64 // bytes
 }
 
 // smallCache is what may stay unless all is to go, in bytes: records of
@@ -53,6 +54,9 @@ func (b *Builder) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	if err != nil {
 		return out, fmt.Errorf("prune cache mounts: %w", err)
 	}
+	if err := b.pruneFailures(ctx, o, &out); err != nil {
+		return out, fmt.Errorf("prune failed steps: %w", err)
+	}
 	collect := store.CollectOptions{CacheBudget: max(o.Keep-left, smallCache), CacheUnused: o.Unused, Now: b.Now()}
 	switch {
 	case o.Unused > 0 && o.Keep == 0:
@@ -67,6 +71,29 @@ func (b *Builder) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 		err = cache.Pruned(b.Store, b.Now())
 	}
 	return out, err
+}
+
+// pruneFailures removes the steps that failed and that nobody is looking into.
+func (b *Builder) pruneFailures(ctx context.Context, o PruneOptions, out *Pruned) error {
+	all, err := failure.All(ctx, b.Store)
+	if err != nil {
+		return err
+	}
+	for _, f := range all {
+		if o.Unused > 0 && b.Now().Sub(f.At) < o.Unused {
+			continue
+		}
+		size := failure.Size(b.Store, f.ID)
+		removed, err := failure.Remove(b.Store, f.ID)
+		if err != nil {
+			return err
+		}
+		if removed {
+			out.Failures++
+			out.Reclaimed += size
+		}
+	}
+	return nil
 }
 
 // cacheMount is the directory of a cache mount.

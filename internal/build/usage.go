@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/shaleproject/shale/internal/build/cache"
+	"github.com/shaleproject/shale/internal/build/failure"
 )
 
 // CacheEntry is one thing that the build cache keeps.
@@ -38,6 +39,15 @@ func (b *Builder) Usage(ctx context.Context) ([]CacheEntry, error) {
 	for _, m := range mounts {
 		entries = append(entries, CacheEntry{
 			ID: m.name, Kind: "exec.cachemount", Description: "RUN --mount=type=cache", Size: m.size, Created: m.used, Used: m.used,
+		})
+	}
+	failures, err := b.Failures(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("measure build cache: %w", err)
+	}
+	for _, f := range failures {
+		entries = append(entries, CacheEntry{
+			ID: f.ID, Kind: "exec.failed", Description: f.Step, Size: failure.Size(b.Store, f.ID), Created: f.At, Used: f.At,
 		})
 	}
 	for kind, what := range map[string]string{"stat": "digests of the files of a context", "journal": "what the keys of steps were made of"} {

@@ -55,7 +55,7 @@ func builderPruneCommand(e *engine.Engine) *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Deleted build cache objects: %d\n\nTotal reclaimed space: %s\n",
-				pruned.Records+pruned.Mounts, units.HumanSize(float64(pruned.Reclaimed)))
+				pruned.Records+pruned.Mounts+pruned.Failures, units.HumanSize(float64(pruned.Reclaimed)))
 			return nil
 		},
 	}

@@ -44,6 +44,7 @@ var entries = []entry{
 	{other, "commit", commitCommand},
 	{other, "cp", cpCommand},
 	{other, "create", createCommand},
+	{other, "debug", debugCommand},
 	{other, "diff", diffCommand},
 	{other, "export", exportCommand},
 	{other, "fsck", fsckCommand},

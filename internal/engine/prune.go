@@ -66,7 +66,7 @@ func (e *Engine) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 		return out, err
 	}
 	cache, err := builder.Prune(ctx, build.PruneOptions{All: o.All})
-	out.Cache = cache.Records + cache.Mounts
+	out.Cache = cache.Records + cache.Mounts + cache.Failures
 	out.Reclaimed += cache.Reclaimed
 	return out, err
 }

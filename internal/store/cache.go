@@ -123,13 +123,14 @@ func readRecord(path string) (recordFile, Record, error) {
 // to be in the store, or the error is an [errdefs.ErrNotFound]. A power cut may
 // lose the record; it doesn't spoil it.
 func (c *Cache) Put(key string, r Record) error {
-	if err := c.put(key, r); err != nil {
+	if err := c.put(key, r, ""); err != nil {
 		return fmt.Errorf("put %s record %.100q: %w", c.kind, key, err)
 	}
 	return nil
 }
 
-func (c *Cache) put(key string, r Record) error {
+// put keeps a record, and the tree at dir beside it unless dir is empty.
+func (c *Cache) put(key string, r Record, dir string) error {
 	body, err := json.Marshal(recordFile{Key: key, Data: r.Data, Holds: r.Holds})
 	if err != nil {
 		return err
@@ -151,6 +152,14 @@ func (c *Cache) put(key string, r Record) error {
 				return err
 			}
 		}
+		if dir != "" {
+			if err := mkdirs(c.store.path(cacheDir), c.dir()); err != nil {
+				return err
+			}
+			if err := sys.RenameNoReplace(dir, c.path(key)+recordDirSuffix); err != nil {
+				return err
+			}
+		}
 		return place(aside, c.path(key), c.store.path(cacheDir))
 	})
 	if err != nil {
@@ -159,9 +168,14 @@ func (c *Cache) put(key string, r Record) error {
 	return err
 }
 
-// Delete removes a record. One that isn't there is deleted.
+// Delete removes a record, and its directory. One that isn't there is deleted;
+// one whose directory is in use is an [errdefs.ErrUnavailable].
 func (c *Cache) Delete(key string) error {
-	if err := os.Remove(c.path(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := c.store.removeDir(c.path(key))
+	if err == nil {
+		err = os.Remove(c.path(key))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete %s record %.100q: %w", c.kind, key, err)
 	}
 	return nil

@@ -118,6 +118,7 @@ type collector struct {
 	deadLeases  []string        // ids
 	deadLinks   []string        // paths
 	deadRecords []*seenRecord
+	deadDirs    []string // paths
 
 	// What sweep has unlinked and free has yet to free.
 	held   []*os.File // their blocks are still there
@@ -130,7 +131,7 @@ type collector struct {
 // lock what it finds is the truth.
 func (c *collector) decide(ctx context.Context) error {
 	c.marker.again()
-	c.owners, c.deadLeases, c.deadLinks, c.deadRecords = map[string]bool{}, nil, nil, nil
+	c.owners, c.deadLeases, c.deadLinks, c.deadRecords, c.deadDirs = map[string]bool{}, nil, nil, nil, nil
 	live, dead, err := c.store.leases()
 	if err != nil {
 		return err

@@ -33,6 +33,16 @@ func (c *collector) decideRecords(ctx context.Context) error {
 	}
 	left := c.options.CacheBudget
 	for _, r := range records {
+		busy, err := dirInUse(r.path + recordDirSuffix)
+		if err != nil {
+			return err
+		}
+		if busy {
+			if err := c.marker.mark(r.holds...); err != nil {
+				return err
+			}
+			continue
+		}
 		unused := c.options.Now.Sub(sys.AccessTime(r.info))
 		if r.bad || left < 0 || c.options.CacheUnused > 0 && unused > c.options.CacheUnused {
 			c.deadRecords = append(c.deadRecords, r)
@@ -42,7 +52,7 @@ func (c *collector) decideRecords(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		cost := r.info.Size()
+		cost := r.info.Size() + dirSize(r.path)
 		for _, d := range reached {
 			if size, err := c.store.Stat(d); err == nil {
 				cost += size
@@ -76,6 +86,7 @@ func (c *collector) readRecords(ctx context.Context) ([]*seenRecord, error) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
+		found := map[string]bool{}
 		for _, e := range entries {
 			r, err := c.readRecord(filepath.Join(cache.dir(), e.Name()), e)
 			if err != nil {
@@ -83,8 +94,10 @@ func (c *collector) readRecords(ctx context.Context) ([]*seenRecord, error) {
 			}
 			if r != nil {
 				records = append(records, r)
+				found[r.path] = true
 			}
 		}
+		c.deadDirs = append(c.deadDirs, deadDirs(cache.dir(), entries, found)...)
 	}
 	slices.SortFunc(records, func(a, b *seenRecord) int {
 		return cmp.Or(sys.AccessTime(b.info).Compare(sys.AccessTime(a.info)), cmp.Compare(a.path, b.path))

@@ -39,6 +39,12 @@ func (c *collector) sweep() error {
 			return err
 		}
 		dirs[filepath.Dir(r.path)] = true
+		if _, err := os.Lstat(r.path + recordDirSuffix); err == nil {
+			c.deadDirs = append(c.deadDirs, r.path+recordDirSuffix)
+		}
+	}
+	for _, dir := range c.deadDirs {
+		c.discard(dir, &c.report.Stale)
 	}
 	for _, path := range c.deadLinks {
 		if err := c.unlink(path, nil); err != nil {

@@ -252,7 +252,7 @@ func (u *usage) cache(ctx context.Context) error {
 			}
 			n, err := u.claim(r.Holds...)
 			u.Cache.Total++
-			u.Cache.Size += n + sys.Blocks(info)
+			u.Cache.Size += n + sys.Blocks(info) + dirSize(path)
 			return err
 		})
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -60,6 +61,12 @@ func newScrubber(secrets [][]byte) *scrubber {
 		pairs = append(pairs, v, mask)
 	}
 	return &scrubber{strings.NewReplacer(pairs...)}
+}
+
+// Scrub takes out of a text the values of secrets, and what stands for a
+// password in URLs.
+func Scrub(text string, secrets map[string][]byte) string {
+	return newScrubber(slices.Collect(maps.Values(secrets))).text(text)
 }
 
 func (s *scrubber) text(text string) string {

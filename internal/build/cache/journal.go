@@ -192,6 +192,13 @@ func (j *Journal) load() {
 	}
 }
 
+// Worked tells whether a step had to run and was done since the last Save.
+func (j *Journal) Worked() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.fresh) > 0
+}
+
 // Save keeps what this build has learned.
 func (j *Journal) Save() error {
 	j.mu.Lock()

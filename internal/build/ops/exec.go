@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shaleproject/shale/internal/build/cache"
+	"github.com/shaleproject/shale/internal/build/failure"
 	"github.com/shaleproject/shale/internal/build/ref"
 	"github.com/shaleproject/shale/internal/build/solver"
 	"github.com/shaleproject/shale/internal/network"
@@ -45,6 +46,10 @@ type Runner struct {
 	// HostNetwork and Insecure allow a RUN to ask for the host's network,
 	// or to be privileged.
 	HostNetwork, Insecure bool
+
+	// Keep, if not nil, gets what is left of a RUN whose program failed, and
+	// the directory of what it had written, to move away.
+	Keep func(ctx context.Context, f failure.Failure, dir string) error
 }
 
 // exec runs a program upon a tree: RUN. Its layer is what the program
@@ -141,6 +146,7 @@ func (op *exec) Run(ctx context.Context, in []*ref.Ref, step *solver.Step) (_ []
 		return nil, err
 	}
 	if err := j.run(ctx); err != nil {
+		j.keep(ctx, err)
 		return nil, err
 	}
 	return j.collect(ctx)

@@ -13,7 +13,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/solver/pb"
-	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/shaleproject/shale/internal/build/ref"
@@ -96,18 +95,14 @@ func (j *job) stack(ctx context.Context, name string, base *ref.Ref, m *pb.Mount
 	if err != nil {
 		return "", err
 	}
-	digests := make([]digest.Digest, len(layers))
-	for i, l := range layers {
-		digests[i] = l.Digest
-	}
-	at, upper := j.path(name), j.path(name+"-upper")
+	at, upper := j.path(name), j.path(name+upperSuffix)
 	if m.Readonly {
 		upper = ""
 	}
 	if err := os.Mkdir(at, 0o700); err != nil {
 		return "", err
 	}
-	mounts, err := j.driver.Stack(ctx, digests, at, upper, j.path(name+"-work"))
+	mounts, err := j.driver.Stack(ctx, digestsOf(layers), at, upper, j.path(name+"-work"))
 	if err != nil {
 		return "", err
 	}
