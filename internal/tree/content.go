@@ -3,7 +3,6 @@ package tree
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"io/fs"
@@ -17,11 +16,19 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
+// Sum is a SHA-256.
+type Sum = [sha256.Size]byte
+
+// StatKey is what lstat says about a file that is looked at again: where it is
+// and its size and times.
+type StatKey [5 * 8]byte
+
 // StatCache remembers what the content of a file was when its metadata were
-// those that key is made of. It is used from several goroutines.
+// those of the key. It is used from several goroutines. Keys and sums are no
+// slices and strings, of which a large context would make a million.
 type StatCache interface {
-	Get(key []byte) (digest.Digest, bool)
-	Put(key []byte, d digest.Digest)
+	Get(key StatKey) (Sum, bool)
+	Put(key StatKey, sum Sum)
 }
 
 // quickStat is statOf that reads nothing from the host.
@@ -89,7 +96,7 @@ func runDigest(ctx context.Context, o DigestOptions, walk func(context.Context, 
 }
 
 // all adds the entries, each as soon as its content is known.
-func (w *encoder) all(entries <-chan *digestEntry, each func(string, digest.Digest)) error {
+func (w *encoder) all(entries <-chan *digestEntry, each func(string, Sum)) error {
 	for e := range entries {
 		if e.done != nil {
 			<-e.done
@@ -99,7 +106,7 @@ func (w *encoder) all(entries <-chan *digestEntry, each func(string, digest.Dige
 		}
 		w.entry(e)
 		if each != nil {
-			each(strings.TrimPrefix(e.rel, "/"), digest.FromBytes(w.buf))
+			each(strings.TrimPrefix(e.rel, "/"), sha256.Sum256(w.buf))
 		}
 	}
 	return nil
@@ -122,16 +129,8 @@ func (e *digestEntry) cached(cache StatCache) bool {
 	if !ok || cache == nil {
 		return false
 	}
-	d, ok := cache.Get(f.key())
-	if !ok {
-		return false
-	}
-	sum, ok := strings.CutPrefix(string(d), "sha256:") // Validate would take a quarter of the time of all of this
-	if !ok || len(sum) != hex.EncodedLen(len(e.content)) {
-		return false
-	}
-	_, err := hex.Decode(e.content[:], []byte(sum))
-	return err == nil
+	e.content, ok = cache.Get(f.key())
+	return ok
 }
 
 // reader reads the contents of files, one after the other.
@@ -164,7 +163,7 @@ func (r *reader) read(e *digestEntry) error {
 	}
 	w.Sum(e.content[:0])
 	if f, ok := e.info.(*hostFile); ok && r.cache != nil && f.settled() {
-		r.cache.Put(f.key(), digest.NewDigestFromBytes(digest.SHA256, e.content[:]))
+		r.cache.Put(f.key(), e.content)
 	}
 	return nil
 }
@@ -177,5 +176,5 @@ func (f *hostFile) settled() bool {
 	if f.Ctime%int64(time.Second) == 0 {
 		tick = 2 * time.Second
 	}
-	return f.listed-f.Ctime > int64(tick)
+	return f.in.listed-f.Ctime > int64(tick)
 }

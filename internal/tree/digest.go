@@ -3,7 +3,6 @@ package tree
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -32,9 +31,9 @@ type DigestOptions struct {
 	Cache StatCache
 
 	// Each, if not nil, hears of every file in the order of the digest: its
-	// name below the source, and a digest of what this file adds. Two lists of
+	// name below the source, and the sum of what this file adds. Two lists of
 	// them show which file made two digests differ.
-	Each func(name string, d digest.Digest)
+	Each func(name string, sum Sum)
 }
 
 // digestVersion begins what is hashed. It changes when the rest of it does.
@@ -105,7 +104,7 @@ type digestEntry struct {
 
 	from    FS // of a regular file that must be read
 	at      string
-	content [sha256.Size]byte
+	content Sum
 	done    chan struct{} // closed once content is known; nil if it is from the start
 	err     error
 }

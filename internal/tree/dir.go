@@ -1,7 +1,6 @@
 package tree
 
 import (
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,8 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -42,9 +43,9 @@ func Dir(root string) (FS, error) {
 		f.Close()
 		return nil, err
 	}
-	d := &hostDir{root: f, dev: stat.Dev, now: time.Now, dirs: map[string][]*hostFile{}, inos: map[[2]uint64]uint64{}}
+	d := &hostDir{root: f, dev: stat.Dev, now: time.Now, dirs: map[string]*hostList{}, links: map[*hostFile]string{}, inos: map[[2]uint64]uint64{}}
 	stat.Name = "."
-	d.self = &hostFile{FileStat: stat, dir: d, parent: "."}
+	d.self = &hostFile{FileStat: stat, in: &hostList{dir: d, path: "."}}
 	return d, nil
 }
 
@@ -55,9 +56,10 @@ type hostDir struct {
 	now  func() time.Time // is compared with times of files and reaches no digest
 
 	mu     sync.Mutex
-	dirs   map[string][]*hostFile // sorted by name
-	inos   map[[2]uint64]uint64   // numbers for files of other file systems
-	opened *os.File               // the directory that was needed last
+	dirs   map[string]*hostList
+	links  map[*hostFile]string // targets of symbolic links that were read
+	inos   map[[2]uint64]uint64 // numbers for files of other file systems
+	opened *os.File             // the directory that was needed last
 	at     string
 }
 
@@ -96,32 +98,31 @@ func (d *hostDir) withDirLocked(path string, f func(*os.File) error) error {
 	return f(d.opened)
 }
 
-// list returns the files of the directory path.
-func (d *hostDir) list(path string) ([]*hostFile, error) {
+// list returns the files of the directory path, sorted by name.
+func (d *hostDir) list(path string) ([]hostFile, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if files, ok := d.dirs[path]; ok {
-		return files, nil
+	if list, ok := d.dirs[path]; ok {
+		return list.files, nil
 	}
 	dir, err := sys.OpenBeneath(d.root, path, os.O_RDONLY|syscall.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
-	listed := d.now().UnixNano()
+	list := &hostList{dir: d, path: path, listed: d.now().UnixNano()}
 	stats, err := sys.ReadDirStat(dir)
 	if err != nil {
 		return nil, err
 	}
-	slab := make([]hostFile, len(stats))
-	files := make([]*hostFile, len(stats))
+	slices.SortFunc(stats, func(a, b sys.FileStat) int { return strings.Compare(a.Name, b.Name) })
+	list.files = make([]hostFile, len(stats))
 	for i, stat := range stats {
-		slab[i] = hostFile{FileStat: stat, dir: d, parent: path, listed: listed, ino: d.number(stat)}
-		files[i] = &slab[i]
+		f := &list.files[i]
+		f.FileStat, f.in, f.ino = stat, list, d.number(stat)
 	}
-	slices.SortFunc(files, func(a, b *hostFile) int { return strings.Compare(a.FileStat.Name, b.FileStat.Name) })
-	d.dirs[path] = files
-	return files, nil
+	d.dirs[path] = list
+	return list.files, nil
 }
 
 // number is the inode number that the tree shows: files of another file system
@@ -151,13 +152,11 @@ func (d *hostDir) find(op, name string) (*hostFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	i, found := slices.BinarySearchFunc(files, last, func(f *hostFile, name string) int {
-		return cmp.Compare(f.FileStat.Name, name)
-	})
-	if !found {
+	i := sort.Search(len(files), func(i int) bool { return files[i].FileStat.Name >= last })
+	if i == len(files) || files[i].FileStat.Name != last {
 		return nil, notExist(op, name)
 	}
-	return files[i], nil
+	return &files[i], nil
 }
 
 // Lstat describes a file.
@@ -179,8 +178,8 @@ func (d *hostDir) ReadDir(name string) ([]fs.DirEntry, error) {
 		return nil, err
 	}
 	entries := make([]fs.DirEntry, len(files))
-	for i, f := range files {
-		entries[i] = f
+	for i := range files {
+		entries[i] = &files[i]
 	}
 	return entries, nil
 }
@@ -196,13 +195,17 @@ func (d *hostDir) ReadLink(name string) (string, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if f.target == "" {
-		err = d.withDirLocked(f.parent, func(dir *os.File) (err error) {
-			f.target, err = sys.ReadLinkAt(dir, f.Name())
+	target, ok := d.links[f]
+	if !ok {
+		err = d.withDirLocked(f.in.path, func(dir *os.File) (err error) {
+			target, err = sys.ReadLinkAt(dir, f.Name())
 			return err
 		})
+		if err == nil {
+			d.links[f] = target
+		}
 	}
-	return f.target, err
+	return target, err
 }
 
 // Open opens a directory or a regular file.
@@ -228,18 +231,26 @@ func (d *hostDir) Open(name string) (fs.File, error) {
 	return &hostOpen{file, f}, nil
 }
 
-// hostFile is a file as it was when its directory was listed.
+// hostList is a directory as it was when it was listed.
+type hostList struct {
+	dir    *hostDir
+	path   string
+	listed int64 // when, in the unit of Mtime
+	files  []hostFile
+}
+
+// hostFile is a file as it was when its directory was listed. There is one for
+// each file of a context as long as the build runs: it has room for nothing
+// that most files lack.
 type hostFile struct {
 	sys.FileStat
-	dir    *hostDir
-	parent string
-	listed int64 // when, in the unit of Mtime
-	ino    uint64
-	target string // once read; guarded by dir.mu
-
-	once sync.Once
-	stat *layer.Stat
+	in    *hostList
+	ino   uint64
+	attrs atomic.Pointer[map[string][]byte] // nil until they are read
 }
+
+// noAttrs is what attrs of a file without any points at.
+var noAttrs = new(map[string][]byte)
 
 func (f *hostFile) Name() string               { return f.FileStat.Name }
 func (f *hostFile) Size() int64                { return f.FileStat.Size }
@@ -274,21 +285,27 @@ func (f *hostFile) Mode() fs.FileMode {
 // Sys reads the capabilities of a regular file when somebody first asks for
 // what only a *[layer.Stat] tells.
 func (f *hostFile) Sys() any {
-	f.once.Do(func() {
-		stat := f.plain()
-		if f.FileStat.Mode&syscall.S_IFMT == syscall.S_IFREG {
-			// A file that vanished or hides its attributes fails when it is read.
-			_ = f.dir.withDir(f.parent, func(dir *os.File) error {
-				value, err := sys.XattrAt(dir, f.Name(), capability)
-				if err == nil && value != nil {
-					stat.Xattrs = map[string][]byte{capability: value}
-				}
-				return err
-			})
+	stat := f.plain()
+	if f.FileStat.Mode&syscall.S_IFMT != syscall.S_IFREG {
+		return stat
+	}
+	attrs := f.attrs.Load()
+	if attrs == nil {
+		attrs = noAttrs
+		// A file that vanished or hides its attributes fails when it is read.
+		_ = f.in.dir.withDir(f.in.path, func(dir *os.File) error {
+			value, err := sys.XattrAt(dir, f.Name(), capability)
+			if err == nil && value != nil {
+				attrs = &map[string][]byte{capability: value}
+			}
+			return err
+		})
+		if !f.attrs.CompareAndSwap(nil, attrs) { // somebody was faster: all are told the same
+			attrs = f.attrs.Load()
 		}
-		f.stat = stat
-	})
-	return f.stat
+	}
+	stat.Xattrs = *attrs
+	return stat
 }
 
 // plain is what Sys tells, without extended attributes: nothing is read for it.
@@ -297,10 +314,9 @@ func (f *hostFile) plain() *layer.Stat {
 }
 
 // key names this state of the file for a [StatCache].
-func (f *hostFile) key() []byte {
-	key := make([]byte, 0, 5*8)
-	for _, n := range [...]uint64{f.Dev, f.Ino, uint64(f.FileStat.Size), uint64(f.Mtime), uint64(f.Ctime)} {
-		key = binary.LittleEndian.AppendUint64(key, n)
+func (f *hostFile) key() (key StatKey) {
+	for i, n := range [...]uint64{f.Dev, f.Ino, uint64(f.FileStat.Size), uint64(f.Mtime), uint64(f.Ctime)} {
+		binary.LittleEndian.PutUint64(key[8*i:], n)
 	}
 	return key
 }
@@ -312,7 +328,7 @@ func (f *hostFile) check(open *os.File) error {
 		return err
 	}
 	if now.Dev != f.Dev || now.Ino != f.Ino || now.Size != f.FileStat.Size || now.Mtime != f.Mtime {
-		return fmt.Errorf("%s changed while it was in use: %w", absolute(join(f.parent, f.Name())), errdefs.ErrAborted)
+		return fmt.Errorf("%s changed while it was in use: %w", absolute(join(f.in.path, f.Name())), errdefs.ErrAborted)
 	}
 	return nil
 }

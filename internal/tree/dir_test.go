@@ -58,27 +58,27 @@ func openHost(t testing.TB, root string) FS {
 // mapCache is a StatCache in memory.
 type mapCache struct {
 	mu   sync.Mutex
-	m    map[string]digest.Digest
+	m    map[StatKey]Sum
 	hits int
 }
 
-func (c *mapCache) Get(key []byte) (digest.Digest, bool) {
+func (c *mapCache) Get(key StatKey) (Sum, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	d, ok := c.m[string(key)]
+	sum, ok := c.m[key]
 	if ok {
 		c.hits++
 	}
-	return d, ok
+	return sum, ok
 }
 
-func (c *mapCache) Put(key []byte, d digest.Digest) {
+func (c *mapCache) Put(key StatKey, sum Sum) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.m == nil {
-		c.m = map[string]digest.Digest{}
+		c.m = map[StatKey]Sum{}
 	}
-	c.m[string(key)] = d
+	c.m[key] = sum
 }
 
 func digestOf(t testing.TB, fsys FS, path string, o DigestOptions) digest.Digest {
@@ -214,9 +214,9 @@ func TestDigestReadsAnUnchangedFileOnce(t *testing.T) {
 
 func TestDigestTellsWhichFileMadeTheDifference(t *testing.T) {
 	root := host(t, "a", "b/c", "b/d")
-	files := func() map[string]digest.Digest {
-		all := map[string]digest.Digest{}
-		digestOf(t, openHost(t, root), "/", DigestOptions{Each: func(name string, d digest.Digest) { all[name] = d }})
+	files := func() map[string]Sum {
+		all := map[string]Sum{}
+		digestOf(t, openHost(t, root), "/", DigestOptions{Each: func(name string, sum Sum) { all[name] = sum }})
 		return all
 	}
 	before := files()
@@ -227,7 +227,7 @@ func TestDigestTellsWhichFileMadeTheDifference(t *testing.T) {
 	}
 	for name, d := range after {
 		if (d == before[name]) == (name == "b/c") {
-			t.Errorf("%q: %s, then %s", name, before[name], d)
+			t.Errorf("%q: %x, then %x", name, before[name], d)
 		}
 	}
 }

@@ -1,8 +1,6 @@
 package cache
 
 import (
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"sync"
 
@@ -10,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/shaleproject/shale/internal/store"
+	"github.com/shaleproject/shale/internal/tree"
 )
 
 // Stats remembers the digests of the files of context directories, so that
@@ -25,37 +24,60 @@ type Stats struct {
 
 	mu      sync.Mutex
 	loaded  bool
-	known   map[string]digest.Digest // as the record has it
-	used    map[string]digest.Digest // asked for or added by this build
+	at      map[tree.StatKey]int32 // where entries has the sum of a key
+	entries []statEntry
+	used    int // how many entries this build has asked for or added
 	changed bool
+}
+
+type statEntry struct {
+	sum  tree.Sum
+	used bool
 }
 
 // NewStats returns the memory of the directory called name.
 func NewStats(s *store.Store, name string) *Stats {
-	return &Stats{records: s.Cache("stat"), name: digest.FromString(name).Encoded(), used: map[string]digest.Digest{}}
+	return &Stats{records: s.Cache("stat"), name: digest.FromString(name).Encoded(), at: map[tree.StatKey]int32{}}
 }
 
-// Get returns the digest that was put under key.
-func (s *Stats) Get(key []byte) (digest.Digest, bool) {
+// Get returns the sum that was put under key.
+func (s *Stats) Get(key tree.StatKey) (tree.Sum, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d, ok := s.used[string(key)]; ok {
-		return d, true
-	}
 	s.load()
-	d, ok := s.known[string(key)]
-	if ok {
-		s.used[string(key)] = d
+	i, ok := s.at[key]
+	if !ok {
+		return tree.Sum{}, false
 	}
-	return d, ok
+	s.use(i)
+	return s.entries[i].sum, true
 }
 
-// Put remembers d under key.
-func (s *Stats) Put(key []byte, d digest.Digest) {
+// Put remembers sum under key.
+func (s *Stats) Put(key tree.StatKey, sum tree.Sum) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.used[string(key)] = d
+	s.load()
+	s.use(s.set(key, sum))
 	s.changed = true
+}
+
+func (s *Stats) set(key tree.StatKey, sum tree.Sum) int32 {
+	i, ok := s.at[key]
+	if !ok {
+		i = int32(len(s.entries))
+		s.at[key] = i
+		s.entries = append(s.entries, statEntry{})
+	}
+	s.entries[i].sum = sum
+	return i
+}
+
+func (s *Stats) use(i int32) {
+	if e := &s.entries[i]; !e.used {
+		e.used = true
+		s.used++
+	}
 }
 
 // load reads the record. One that is missing or damaged knows nothing.
@@ -64,11 +86,9 @@ func (s *Stats) load() {
 		return
 	}
 	s.loaded = true
-	r, err := s.records.Get(s.name)
-	if err != nil {
-		return
+	if r, err := s.records.Get(s.name); err == nil {
+		s.decode(r.Data)
 	}
-	s.known = decodeStats(r.Data)
 }
 
 // Save keeps what this build has asked for and learned, and drops the rest
@@ -79,17 +99,8 @@ func (s *Stats) Save() error {
 	if !s.changed {
 		return nil
 	}
-	s.load()
-	all := s.used
-	if len(s.known) < 2*len(s.used) {
-		for k, d := range s.known {
-			if _, ok := all[k]; !ok {
-				all[k] = d
-			}
-		}
-	}
 	s.changed = false
-	err := s.records.Put(s.name, store.Record{Data: encodeStats(all)})
+	err := s.records.Put(s.name, store.Record{Data: s.encode(len(s.entries) >= 2*s.used)})
 	if errors.Is(err, errdefs.ErrResourceExhausted) {
 		return nil // a memory that doesn't fit costs time, not the build
 	}
@@ -97,32 +108,32 @@ func (s *Stats) Save() error {
 }
 
 // The format: for each file a uvarint length, the key, and the 32 bytes of
-// the SHA-256. docs/format/build.md.
+// the SHA-256. docs/format/build.md. A length other than that of a key is none
+// of ours.
 
-func encodeStats(m map[string]digest.Digest) []byte {
-	var out []byte
-	for k, d := range m {
-		sum, err := hex.DecodeString(d.Encoded())
-		if err != nil || len(sum) != 32 {
-			continue
+const statEntrySize = 1 + len(tree.StatKey{}) + len(tree.Sum{})
+
+// encode returns the entries: all, or those that were used.
+func (s *Stats) encode(usedOnly bool) []byte {
+	out := make([]byte, 0, len(s.entries)*statEntrySize)
+	for key, i := range s.at {
+		if e := &s.entries[i]; e.used || !usedOnly {
+			out = append(out, byte(len(key)))
+			out = append(out, key[:]...)
+			out = append(out, e.sum[:]...)
 		}
-		out = binary.AppendUvarint(out, uint64(len(k)))
-		out = append(out, k...)
-		out = append(out, sum...)
 	}
 	return out
 }
 
-func decodeStats(data []byte) map[string]digest.Digest {
-	m := map[string]digest.Digest{}
-	for len(data) > 0 {
-		n, used := binary.Uvarint(data)
-		if used <= 0 || n > uint64(len(data)) || uint64(used)+n+32 > uint64(len(data)) {
-			return m
-		}
-		data = data[used:]
-		m[string(data[:n])] = digest.NewDigestFromBytes(digest.SHA256, data[n:n+32])
-		data = data[n+32:]
+// decode adds the entries of data, as far as it is whole.
+func (s *Stats) decode(data []byte) {
+	s.at = make(map[tree.StatKey]int32, len(data)/statEntrySize)
+	s.entries = make([]statEntry, 0, len(data)/statEntrySize)
+	for len(data) >= statEntrySize && int(data[0]) == len(tree.StatKey{}) {
+		var key tree.StatKey
+		n := 1 + copy(key[:], data[1:])
+		s.set(key, tree.Sum(data[n:statEntrySize]))
+		data = data[statEntrySize:]
 	}
-	return m
 }

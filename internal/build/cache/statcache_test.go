@@ -1,12 +1,11 @@
 package cache
 
 import (
-	"fmt"
+	"bytes"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/shaleproject/shale/internal/store"
+	"github.com/shaleproject/shale/internal/tree"
 )
 
 func openStore(t *testing.T) *store.Store {
@@ -21,24 +20,24 @@ func openStore(t *testing.T) *store.Store {
 
 func TestDigestsAreRememberedByDirectory(t *testing.T) {
 	s := openStore(t)
-	a, b := digest.FromString("a"), digest.FromString("b")
+	a, b := tree.Sum{'a'}, tree.Sum{'b'}
 	first := NewStats(s, "/one")
-	if _, ok := first.Get([]byte("k")); ok {
+	if _, ok := first.Get(tree.StatKey{1}); ok {
 		t.Error("a new memory knows something")
 	}
-	first.Put([]byte("k"), a)
-	first.Put([]byte("with\x00zero"), b)
+	first.Put(tree.StatKey{1}, a)
+	first.Put(tree.StatKey{2}, b)
 	if err := first.Save(); err != nil {
 		t.Fatal(err)
 	}
 	second := NewStats(s, "/one")
-	if d, ok := second.Get([]byte("k")); !ok || d != a {
-		t.Errorf("k is %s, %v", d, ok)
+	if sum, ok := second.Get(tree.StatKey{1}); !ok || sum != a {
+		t.Errorf("1 is %x, %v", sum, ok)
 	}
-	if d, ok := second.Get([]byte("with\x00zero")); !ok || d != b {
-		t.Errorf("with zero is %s, %v", d, ok)
+	if sum, ok := second.Get(tree.StatKey{2}); !ok || sum != b {
+		t.Errorf("2 is %x, %v", sum, ok)
 	}
-	if _, ok := NewStats(s, "/two").Get([]byte("k")); ok {
+	if _, ok := NewStats(s, "/two").Get(tree.StatKey{1}); ok {
 		t.Error("another directory knows it")
 	}
 }
@@ -47,11 +46,12 @@ func TestDigestsAreRememberedByDirectory(t *testing.T) {
 // forgotten, but files that are no more are, in the end.
 func TestWhatIsNoMoreIsForgotten(t *testing.T) {
 	s := openStore(t)
-	d := digest.FromString("x")
-	key := func(i int) []byte { return fmt.Append(nil, "key ", i) }
+	sum := tree.Sum{'x'}
+	key := func(i int) tree.StatKey { return tree.StatKey{'k', byte(i)} }
+	fresh := tree.StatKey{'n'}
 	first := NewStats(s, "/one")
 	for i := range 10 {
-		first.Put(key(i), d)
+		first.Put(key(i), sum)
 	}
 	if err := first.Save(); err != nil {
 		t.Fatal(err)
@@ -60,7 +60,7 @@ func TestWhatIsNoMoreIsForgotten(t *testing.T) {
 	for i := range 6 {
 		second.Get(key(i))
 	}
-	second.Put([]byte("new"), d)
+	second.Put(fresh, sum)
 	if err := second.Save(); err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestWhatIsNoMoreIsForgotten(t *testing.T) {
 	}
 	third := NewStats(s, "/one")
 	third.Get(key(0))
-	third.Put([]byte("new"), d)
+	third.Put(fresh, sum)
 	if err := third.Save(); err != nil {
 		t.Fatal(err)
 	}
@@ -79,13 +79,21 @@ func TestWhatIsNoMoreIsForgotten(t *testing.T) {
 }
 
 func FuzzDecodeStats(f *testing.F) {
-	f.Add(encodeStats(map[string]digest.Digest{"k": digest.FromString("x")}))
+	whole := bytes.Repeat([]byte{byte(len(tree.StatKey{}))}, statEntrySize)
+	f.Add(whole)
+	f.Add(whole[1:])
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m := decodeStats(data)
-		again := decodeStats(encodeStats(m))
-		if len(again) != len(m) {
-			t.Errorf("%d entries become %d", len(m), len(again))
+		var one, two Stats
+		one.decode(data)
+		two.decode(one.encode(false))
+		if len(one.at) != len(two.at) {
+			t.Errorf("%d entries become %d", len(one.at), len(two.at))
+		}
+		for key, i := range one.at {
+			if j, ok := two.at[key]; !ok || one.entries[i].sum != two.entries[j].sum {
+				t.Errorf("entry %x is lost or another", key)
+			}
 		}
 	})
 }

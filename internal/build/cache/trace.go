@@ -5,12 +5,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"path"
 	"slices"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/shaleproject/shale/internal/build/ref"
+	"github.com/shaleproject/shale/internal/tree"
 )
 
 // Kinds of what goes into a key, and so of reasons why it changed.
@@ -90,16 +90,17 @@ type files struct {
 }
 
 // each returns what hears of the files of p.
-func (f *files) each(p Part) func(string, digest.Digest) {
+func (f *files) each(p Part) func(string, tree.Sum) {
 	dir := p.Path
 	if p.Select.Wildcard {
 		dir = path.Dir(path.Join("/", dir))
 	}
-	return func(name string, d digest.Digest) {
+	return func(name string, sum tree.Sum) {
 		if f.over = f.over || len(f.list) >= 2*maxFiles; f.over {
+			f.list = nil
 			return
 		}
-		f.list = append(f.list, path.Join("/", dir, name)[1:], d.Encoded()[:12])
+		f.list = append(f.list, path.Join("/", dir, name)[1:], hex.EncodeToString(sum[:6]))
 	}
 }
 
