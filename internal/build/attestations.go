@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,7 +13,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shaleproject/shale/internal/build/attest"
-	"github.com/shaleproject/shale/internal/build/gateway"
 	"github.com/shaleproject/shale/internal/build/sbom"
 	"github.com/shaleproject/shale/internal/image"
 	"github.com/shaleproject/shale/internal/tree"
@@ -36,9 +36,9 @@ func (f *facts) add(source, sum string) {
 	f.found[source] = sum
 }
 
-// attest writes what the request wants to be said of the image b, which was
-// solved as r.
-func (j *job) attest(ctx context.Context, r *gateway.Reference, b built) ([]image.Attestation, error) {
+// attest writes what the request wants to be said of the image b. The subjects
+// are left out.
+func (j *job) attest(ctx context.Context, b builtImage) ([]image.Attestation, error) {
 	if !j.req.Attest.any() {
 		return nil, nil
 	}
@@ -46,28 +46,20 @@ func (j *job) attest(ctx context.Context, r *gateway.Reference, b built) ([]imag
 	if err := json.Unmarshal(b.config, &config); err != nil {
 		return nil, fmt.Errorf("read config of the image: %w", err)
 	}
-	var subjects []string
-	for _, name := range j.req.Output.Names {
-		subject, err := attest.ImageName(name, config.Platform)
-		if err != nil {
-			return nil, err
-		}
-		subjects = append(subjects, subject)
-	}
 	var list []image.Attestation
 	if j.req.Attest.SBOM {
-		data, err := j.sbom(ctx, r, config, b)
+		data, err := j.sbom(ctx, config, b)
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, image.Attestation{Subjects: subjects, PredicateType: sbom.PredicateType, Predicate: data})
+		list = append(list, image.Attestation{PredicateType: sbom.PredicateType, Predicate: data})
 	}
 	if j.req.Attest.Provenance != nil {
-		data, err := j.provenance(r, config, b)
+		data, err := j.provenance(config, b)
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, image.Attestation{Subjects: subjects, PredicateType: attest.ProvenanceType, Predicate: data})
+		list = append(list, image.Attestation{PredicateType: attest.ProvenanceType, Predicate: data})
 	}
 	return list, nil
 }
@@ -78,25 +70,23 @@ var statementFiles = map[string]string{
 	sbom.PredicateType:    "sbom.spdx.json",
 }
 
-// attestFiles adds to the files of r what the request wants to be said of
-// them. The caller closes what comes back. A file that has the name of a
-// statement is an [errdefs.ErrAlreadyExists].
-func (j *job) attestFiles(ctx context.Context, r *gateway.Reference, config []byte) (*tree.Changes, error) {
-	if p := j.req.Attest.Provenance; p != nil && p.InlineOnly {
-		j.req.Attest.Provenance = nil
-	}
-	list, err := j.attest(ctx, r, built{config: config})
-	if err != nil {
-		return nil, err
-	}
-	fsys, err := r.FS()
+// attestFiles adds to the files of b, which are in fsys, what the request wants
+// to be said of them. suffix is what a statement's file has behind its name.
+// The caller closes what comes back. A file that has the name of a statement
+// is an [errdefs.ErrAlreadyExists].
+func (j *job) attestFiles(ctx context.Context, b builtImage, fsys tree.FS, suffix string) (*tree.Changes, error) {
+	b.layers = nil // what is said is said of files
+	list, err := j.attest(ctx, b)
 	if err != nil {
 		return nil, err
 	}
 	edit := tree.Edit(fsys)
 	edit.Now = j.Now()
 	for _, a := range list {
-		name := statementFiles[a.PredicateType]
+		if p := j.req.Attest.Provenance; p != nil && p.InlineOnly && a.PredicateType == attest.ProvenanceType {
+			continue
+		}
+		name := strings.TrimSuffix(statementFiles[a.PredicateType], ".json") + suffix + ".json"
 		if _, err := fsys.Lstat(name); err == nil {
 			return nil, fmt.Errorf("write %s beside the files: %w", name, errdefs.ErrAlreadyExists)
 		}
@@ -113,10 +103,10 @@ func (j *job) attestFiles(ctx context.Context, r *gateway.Reference, config []by
 
 // sbom lists the packages in r. It says nothing that isn't in the image: the
 // same image has the same list.
-func (j *job) sbom(ctx context.Context, r *gateway.Reference, config ocispec.Image, b built) (_ []byte, err error) {
+func (j *job) sbom(ctx context.Context, config ocispec.Image, b builtImage) (_ []byte, err error) {
 	step := j.status.Step("generating sbom")
 	defer func() { step.Done(err) }()
-	fsys, err := r.FS()
+	fsys, err := b.ref.FS()
 	if err != nil {
 		return nil, err
 	}
@@ -138,11 +128,11 @@ func (j *job) sbom(ctx context.Context, r *gateway.Reference, config ocispec.Ima
 	return sbom.SPDX(inventory, subject)
 }
 
-func (j *job) provenance(r *gateway.Reference, config ocispec.Image, b built) ([]byte, error) {
+func (j *job) provenance(config ocispec.Image, b builtImage) ([]byte, error) {
 	want := j.req.Attest.Provenance
 	p := attest.Build{
 		BuilderID: want.BuilderID, Reproducible: want.Reproducible,
-		Options: j.known.options, Definition: r.Definition(),
+		Options: j.known.options, Definition: b.ref.Definition(),
 		Builder: j.Platform, Target: config.Platform,
 		Started: j.known.started, Ended: j.Now(),
 	}

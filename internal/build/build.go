@@ -14,18 +14,15 @@ import (
 	"net/http"
 	"os"
 	"runtime"
-	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/frontend/gateway/client"
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shaleproject/shale/internal/build/cache"
-	"github.com/shaleproject/shale/internal/build/export"
 	"github.com/shaleproject/shale/internal/build/gateway"
 	"github.com/shaleproject/shale/internal/build/limit"
 	"github.com/shaleproject/shale/internal/build/ops"
@@ -89,10 +86,11 @@ type job struct {
 func (b *Builder) Build(ctx context.Context, r Request, status chan<- *bkclient.SolveStatus) (_ Result, err error) {
 	j := &job{Builder: b, id: newID(), req: r, status: solver.NewStatus(status, b.Now), known: facts{started: b.Now()}}
 	defer j.status.Close()
-	for _, name := range r.Output.Names {
-		if _, err := image.ParseName(name); err != nil {
-			return Result{}, err
-		}
+	if len(r.Outputs) == 0 {
+		j.req.Outputs = []Output{{Kind: OutputImage}}
+	}
+	if err := j.req.checkOutputs(); err != nil {
+		return Result{}, err
 	}
 	if j.epoch, err = r.epoch(); err != nil {
 		return Result{}, err
@@ -202,76 +200,4 @@ func hostResolvConf() string {
 		}
 	}
 	return "/etc/resolv.conf"
-}
-
-// export makes what the request wants of the front end's result.
-func (j *job) export(ctx context.Context, res *client.Result) (Result, error) {
-	r, config, base, err := single(res)
-	if err != nil {
-		return Result{}, err
-	}
-	if j.req.Attest.any() && (j.req.Output.Dir != "" || j.req.Output.Tar != nil) {
-		more, err := j.attestFiles(ctx, res.Ref.(*gateway.Reference), config)
-		if err != nil {
-			return Result{}, err
-		}
-		defer more.Close()
-		r = j.pool.Tree(more.FS())
-	}
-	switch {
-	case j.req.Output.Dir != "":
-		return Result{}, j.toDir(ctx, r)
-	case j.req.Output.Tar != nil:
-		return Result{}, j.toTar(ctx, r)
-	}
-	image, err := j.describe(ctx, res, r, config, base)
-	if err != nil {
-		return Result{}, err
-	}
-	if image.attestations, err = j.attest(ctx, res.Ref.(*gateway.Reference), image); err != nil {
-		return Result{}, err
-	}
-	if j.req.Output.Archive != nil {
-		return j.toArchive(ctx, image)
-	}
-	return j.toImage(ctx, image)
-}
-
-// built is an image before it is written anywhere.
-type built struct {
-	config       []byte
-	layers       []digest.Digest
-	attestations []image.Attestation
-}
-
-// describe completes the config of the image.
-func (j *job) describe(ctx context.Context, res *client.Result, r *ref.Ref, config, base []byte) (built, error) {
-	layers, err := r.Layers(ctx)
-	if err != nil {
-		return built{}, err
-	}
-	epoch := j.epoch
-	if value := res.Metadata["source.date.epoch"]; epoch == nil && len(value) > 0 {
-		if seconds, err := strconv.ParseInt(string(value), 10, 64); err == nil {
-			t := time.Unix(seconds, 0).UTC()
-			epoch = &t
-		}
-	}
-	if config, err = export.Config(config, base, layers, epoch, j.Now().UTC()); err != nil {
-		return built{}, err
-	}
-	config, err = j.inlineCache(ctx, config, export.DiffIDs(layers))
-	return built{config: config, layers: export.DiffIDs(layers)}, err
-}
-
-// single takes apart a result for one platform.
-func single(res *client.Result) (r *ref.Ref, config, base []byte, err error) {
-	if len(res.Refs) > 0 {
-		return nil, nil, nil, fmt.Errorf("export %d platforms in one image: %w", len(res.Refs), errdefs.ErrNotImplemented)
-	}
-	reference, ok := res.Ref.(*gateway.Reference)
-	if !ok {
-		return nil, nil, nil, fmt.Errorf("export result: the front end has handed over no file system: %w", errdefs.ErrInternal)
-	}
-	return reference.Ref, res.Metadata["containerimage.config"], res.Metadata["containerimage.base.config"], nil
 }

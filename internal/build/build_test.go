@@ -179,14 +179,14 @@ func (b *bench) build(req build.Request) outcome {
 
 // dir is the request for the context dir.
 func dir(path string, names ...string) build.Request {
-	return build.Request{Files: build.Files{Context: path}, Output: build.Output{Names: names}}
+	return build.Request{Files: build.Files{Context: path}, Outputs: []build.Output{{Kind: build.OutputImage, Names: names}}}
 }
 
 // dockerfile is the request for a Dockerfile without a context.
 func dockerfile(text string, names ...string) build.Request {
 	return build.Request{
-		Files:  build.Files{Context: "-", Stdin: strings.NewReader(text)},
-		Output: build.Output{Names: names},
+		Files:   build.Files{Context: "-", Stdin: strings.NewReader(text)},
+		Outputs: []build.Output{{Kind: build.OutputImage, Names: names}},
 	}
 }
 

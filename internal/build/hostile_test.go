@@ -111,7 +111,7 @@ func TestB05AnOutputStaysInItsDirectory(t *testing.T) {
 		"a/file":     "own\n", "b": "-> " + host, "c/d": "-> ../../../../../../../../etc",
 	})
 	req := dir(ctx)
-	req.Output.Dir = out
+	req.Outputs = []build.Output{{Kind: build.OutputLocal, Dir: out}}
 	b.build(req)
 	data, err := os.ReadFile(filepath.Join(out, "a", "file"))
 	if err != nil || string(data) != "own\n" {

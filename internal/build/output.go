@@ -3,63 +3,184 @@ package build
 import (
 	"context"
 	"fmt"
+	"io"
+	"strings"
 
-	"github.com/shaleproject/shale/internal/build/export"
-	"github.com/shaleproject/shale/internal/build/ref"
+	"github.com/containerd/errdefs"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/shaleproject/shale/internal/build/solver"
 	"github.com/shaleproject/shale/internal/image"
+	"github.com/shaleproject/shale/internal/layer"
+	"github.com/shaleproject/shale/internal/progress"
 )
 
-// toImage puts the image into the list, under the names of the request.
-func (j *job) toImage(ctx context.Context, b built) (Result, error) {
+// OutputKind says what an [Output] is.
+type OutputKind string
+
+// The kinds of outputs.
+const (
+	OutputImage  OutputKind = "image"  // in the list of images
+	OutputOCI    OutputKind = "oci"    // an OCI layout
+	OutputDocker OutputKind = "docker" // an archive that `docker load` reads, or, without a To, the list
+	OutputLocal  OutputKind = "local"  // files in a directory
+	OutputTar    OutputKind = "tar"    // files in a tar
+)
+
+// Output is one thing that becomes of the result.
+type Output struct {
+	Kind  OutputKind
+	Names []string // of an image; without any it is dangling
+
+	// To gets a tar, or an image as an archive.
+	To io.Writer
+
+	// Dir gets files, or an image as an OCI layout if To is nil.
+	Dir string
+
+	// Split gives each platform's files a directory of their own. Nil means
+	// if several platforms were asked for.
+	Split *bool
+
+	// Form is that of layers and documents. In the list of images layers have
+	// no compression: there it counts when they are pushed.
+	Form image.Form
+
+	// Plain pushes layers without compression; Force compresses those of base
+	// images anew.
+	Plain, Force bool
+
+	Annotations []Annotation
+
+	// Push sends an image to the registries of its names.
+	Push bool
+}
+
+// checkOutputs refuses what can be known to fail before anything is built.
+func (r *Request) checkOutputs() error {
+	several := strings.Contains(r.Language.Platform, ",")
+	for _, o := range r.Outputs {
+		for _, name := range o.Names {
+			if _, err := image.ParseName(name); err != nil {
+				return err
+			}
+		}
+		if o.Kind == OutputDocker && several {
+			return errManifestList
+		}
+		if o.Push && len(o.Names) == 0 {
+			return fmt.Errorf("push image: tag is needed when pushing to registry: %w", errdefs.ErrInvalidArgument)
+		}
+	}
+	return nil
+}
+
+// The first part is what BuildKit says.
+var errManifestList = fmt.Errorf("docker exporter does not currently support exporting manifest lists: "+
+	"a docker-archive has one platform, use type=oci: %w", errdefs.ErrInvalidArgument)
+
+// output makes o of what was built, and notes in res what that is.
+func (j *job) output(ctx context.Context, o Output, b *built, res *Result) error {
+	switch o.Kind {
+	case OutputLocal:
+		return j.toDir(ctx, o, b)
+	case OutputTar:
+		return j.toTar(ctx, o, b)
+	}
+	if o.Kind == OutputDocker && b.several {
+		return errManifestList
+	}
+	images, err := j.assemble(ctx, o, b)
+	if err != nil {
+		return err
+	}
+	var target ocispec.Descriptor
+	if o.Kind == OutputImage || o.Kind == OutputDocker && o.To == nil {
+		target, err = j.toList(ctx, o, images, res)
+	} else {
+		target, err = j.toArchive(ctx, o, images)
+	}
+	if err != nil {
+		return err
+	}
+	res.Names = append(res.Names, o.Names...)
+	if res.Target.Digest == "" {
+		if res.Target = target; !b.several {
+			res.Config = b.configDigest()
+		}
+	}
+	return nil
+}
+
+// toList puts the image into the list, under its names, and pushes it.
+func (j *job) toList(ctx context.Context, o Output, b image.Built, res *Result) (ocispec.Descriptor, error) {
 	step := j.status.Step("exporting to image")
 	step.Progress("exporting layers", 0, 0, true)
-	img, err := j.Images.WriteAttested(ctx, j.lease, b.config, b.layers, b.attestations, j.req.Output.Names)
+	img, err := j.Images.WriteBuilt(ctx, j.lease, b, o.Form, o.Names)
 	if err != nil {
 		err = fmt.Errorf("export image: %w", err)
 		step.Done(err)
-		return Result{}, err
+		return ocispec.Descriptor{}, err
+	}
+	if img.Target.Digest != img.Manifest.Digest {
+		step.Progress("exporting manifest list "+img.Target.Digest.String(), 0, 0, true)
 	}
 	step.Progress("writing image "+img.ConfigDigest.String(), 0, 0, true)
-	for _, name := range j.req.Output.Names {
+	for _, name := range o.Names {
 		named, _ := image.ParseName(name) // it did at the start
 		step.Progress("naming to "+named.String(), 0, 0, true)
 	}
 	step.Done(nil)
-	return Result{Image: img}, nil
+	if res.Image == nil {
+		res.Image = img
+	}
+	if !o.Push {
+		return img.Target, nil
+	}
+	return j.push(ctx, o, res)
 }
 
-// toArchive writes the image to where the request says.
-func (j *job) toArchive(ctx context.Context, b built) (Result, error) {
-	step := j.status.Step("exporting to docker and oci image format")
-	id, err := j.Images.SaveBuilt(ctx, j.req.Output.Archive, b.config, b.layers, b.attestations, j.req.Output.Names)
-	step.Done(err)
-	return Result{archived: id}, err
+// push sends the image under each of its names.
+func (j *job) push(ctx context.Context, o Output, res *Result) (first ocispec.Descriptor, err error) {
+	for n, name := range o.Names {
+		step := j.status.Step("pushing " + name)
+		desc, err := j.Images.Push(ctx, name, image.PushOptions{
+			Compression: o.Form.Compression, Level: o.Form.Level, Plain: o.Plain, Force: o.Force,
+			Progress: stepSink(step),
+		})
+		if err == nil {
+			step.Progress("pushing manifest for "+name+"@"+desc.Digest.String(), 0, 0, true)
+		}
+		step.Done(err)
+		if err != nil {
+			return first, err
+		}
+		res.Pushed = append(res.Pushed, Pushed{name, desc})
+		if n == 0 {
+			first = desc
+		}
+	}
+	return first, nil
 }
 
-// toDir writes the files of r into the directory that the request names.
-func (j *job) toDir(ctx context.Context, r *ref.Ref) error {
-	step := j.status.Step("exporting to client directory")
-	fsys, err := r.FS()
-	if err == nil {
-		err = export.Dir(ctx, fsys, j.req.Output.Dir)
+// stepSink shows what a transfer does as the progress of step.
+func stepSink(step *solver.Step) progress.Sink {
+	return func(e progress.Event) {
+		if e.ID != "" {
+			step.Progress(e.ID+" "+e.Action, e.Current, e.Total, e.Total == 0 || e.Current >= e.Total)
+		}
 	}
-	if err != nil {
-		err = fmt.Errorf("export to %s: %w", j.req.Output.Dir, err)
-	}
-	step.Done(err)
-	return err
 }
 
-// toTar writes them as a tar.
-func (j *job) toTar(ctx context.Context, r *ref.Ref) error {
-	step := j.status.Step("exporting to client tarball")
-	fsys, err := r.FS()
-	if err == nil {
-		err = export.Tar(ctx, fsys, j.req.Output.Tar)
+// toArchive writes the image to where o says.
+func (j *job) toArchive(ctx context.Context, o Output, b image.Built) (desc ocispec.Descriptor, err error) {
+	step := j.status.Step(fmt.Sprintf("exporting to %s image format", o.Kind))
+	defer func() { step.Done(err) }()
+	if o.Form.Compression != layer.None {
+		step.Progress("compressing layers with "+o.Form.Compression.String(), 0, 0, true)
 	}
-	if err != nil {
-		err = fmt.Errorf("export to tar: %w", err)
+	if o.To == nil {
+		return j.Images.LayoutBuilt(ctx, j.lease, o.Dir, b, o.Form, o.Names)
 	}
-	step.Done(err)
-	return err
+	return j.Images.SaveBuilt(ctx, j.lease, o.To, b, o.Form, o.Names)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shaleproject/shale/internal/build/cache"
 	"github.com/shaleproject/shale/internal/image"
@@ -23,8 +24,11 @@ type Request struct {
 	Language Language
 	Run      Run
 	Cache    Cache
-	Output   Output
 	Attest   Attest
+
+	// Outputs are what becomes of the result. Without any it goes into the
+	// list of images, without a name.
+	Outputs []Output
 }
 
 // Files say where the files of a build come from.
@@ -52,7 +56,7 @@ type Language struct {
 	Target   string
 	Args     map[string]string
 	Labels   map[string]string
-	Platform string // empty means this machine's
+	Platform string // empty means this machine's; several have commas between them
 	Call     string // what to answer instead of building (CallLint, say); see [Result.Answer]
 }
 
@@ -81,21 +85,6 @@ type Cache struct {
 	Explain      bool // say of every step why it was a hit or not; see [Result.Steps]
 }
 
-// Output is what becomes of the result.
-type Output struct {
-	// Names are the image's. Without any it is dangling.
-	Names []string
-
-	// Archive, if not nil, gets the image in the form of `save` instead of
-	// the list of images.
-	Archive io.Writer
-
-	// Dir, if not empty, gets the files of the result; Tar gets them as a
-	// tar. With either of them no image is made.
-	Dir string
-	Tar io.Writer
-}
-
 // Attest says what is told about an image, beside it.
 type Attest struct {
 	Provenance *Provenance // how it was built; nil tells nothing
@@ -114,10 +103,22 @@ type Provenance struct {
 
 // Result is what a build made.
 type Result struct {
-	// Image is nil if the result went elsewhere.
+	// Image is what went into the list of images, for this machine's platform
+	// if it was built for that; nil if nothing did.
 	Image *image.Image
 
-	archived digest.Digest // the id of an image that went into an archive
+	// Target is the first image that was written: its manifest, or the index
+	// of several, as a registry has it if it was pushed.
+	Target ocispec.Descriptor
+
+	// Config is the digest of the config of a single image.
+	Config digest.Digest
+
+	// Names are those of all images.
+	Names []string
+
+	// Pushed is what registries have now.
+	Pushed []Pushed
 
 	// Answer is set if the request was a call, and then there is nothing else.
 	Answer *Answer
@@ -127,12 +128,19 @@ type Result struct {
 	Steps []cache.Verdict
 }
 
-// ID is the digest of the image's config; empty if there is no image.
+// Pushed is a name, and what the registry has under it.
+type Pushed struct {
+	Name       string
+	Descriptor ocispec.Descriptor
+}
+
+// ID is what the image is known by: the digest of its config, or that of an
+// index of several platforms; empty if there is no image.
 func (r Result) ID() digest.Digest {
-	if r.Image == nil {
-		return r.archived
+	if r.Config != "" {
+		return r.Config
 	}
-	return r.Image.ConfigDigest
+	return r.Target.Digest
 }
 
 // options are the request in the words of the front end

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -44,7 +45,12 @@ func runBuild(cmd *cobra.Command, e *engine.Engine, f *buildFlags, path string) 
 	for _, w := range f.warnings(cmd.Flags()) {
 		fmt.Fprintln(cmd.ErrOrStderr(), "WARNING:", w)
 	}
-	file, err := f.openOutput(cmd.OutOrStdout(), &req)
+	files, err := f.openOutputs(cmd.OutOrStdout(), &req)
+	defer func() {
+		for _, file := range files {
+			file.Close() // after an error: nobody counts on what is in it
+		}
+	}()
 	if err != nil {
 		return err
 	}
@@ -53,8 +59,8 @@ func runBuild(cmd *cobra.Command, e *engine.Engine, f *buildFlags, path string) 
 		return err
 	}
 	res, err := buildAndShow(cmd.Context(), b, req, f, cmd.ErrOrStderr())
-	if file != nil {
-		err = errors.Join(err, file.Close())
+	for ; len(files) > 0; files = files[1:] {
+		err = errors.Join(err, files[0].Close())
 	}
 	if err != nil {
 		return err
@@ -62,12 +68,10 @@ func runBuild(cmd *cobra.Command, e *engine.Engine, f *buildFlags, path string) 
 	if res.Answer != nil {
 		return f.asked.print(cmd.OutOrStdout(), res.Answer)
 	}
-	if f.push {
-		if err := pushBuilt(cmd, b.Images, req.Output.Names); err != nil {
-			return err
-		}
+	for _, p := range res.Pushed {
+		fmt.Fprintf(cmd.ErrOrStderr(), "pushed %s@%s\n", p.Name, p.Descriptor.Digest)
 	}
-	return f.report(cmd.OutOrStdout(), res, req)
+	return f.report(cmd.OutOrStdout(), res)
 }
 
 // buildAndShow builds and shows the progress on w. An error is followed by
@@ -119,50 +123,44 @@ func printBuildWarnings(w io.Writer, warnings []bkclient.VertexWarning) {
 	}
 }
 
-// pushBuilt sends what was built under each of its names.
-func pushBuilt(cmd *cobra.Command, images *image.Images, names []string) error {
-	for _, name := range names {
-		desc, err := images.Push(cmd.Context(), name, image.PushOptions{})
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "pushed %s@%s\n", name, desc.Digest)
-	}
-	return nil
-}
-
 // report writes what is asked for about the result: ids, metadata, findings.
-func (f *buildFlags) report(out io.Writer, res build.Result, req build.Request) error {
+func (f *buildFlags) report(out io.Writer, res build.Result) error {
 	if f.iidfile != "" && res.ID() != "" {
 		if err := os.WriteFile(f.iidfile, []byte(res.ID()), 0o644); err != nil {
 			return fmt.Errorf("write image id: %w", err)
 		}
 	}
 	if f.metadataFile != "" {
-		if err := writeMetadata(f.metadataFile, res, req); err != nil {
+		if err := writeMetadata(f.metadataFile, res); err != nil {
 			return fmt.Errorf("write metadata: %w", err)
 		}
 	}
-	if f.quiet && res.ID() != "" && f.dest != "-" {
+	toStdout := slices.ContainsFunc(f.to, func(o buildOutput) bool { return o.dest == "-" })
+	if f.quiet && res.ID() != "" && !toStdout {
 		fmt.Fprintln(out, res.ID())
 	}
 	return nil
 }
 
-// writeMetadata writes what buildx writes about an image.
-func writeMetadata(file string, res build.Result, req build.Request) error {
+// writeMetadata writes what buildx writes about an image, or about the index
+// of several.
+func writeMetadata(file string, res build.Result) error {
 	metadata := map[string]any{}
-	if img := res.Image; img != nil {
-		metadata["containerimage.config.digest"] = img.ConfigDigest
-		metadata["containerimage.descriptor"] = img.Target
-		metadata["containerimage.digest"] = img.Target.Digest
+	if res.Target.Digest != "" {
+		metadata["containerimage.descriptor"] = res.Target
+		metadata["containerimage.digest"] = res.Target.Digest
+		if res.Config != "" {
+			metadata["containerimage.config.digest"] = res.Config
+		}
 		var names []string
-		for _, name := range req.Output.Names {
+		for _, name := range res.Names {
 			named, err := image.ParseName(name)
 			if err != nil {
 				return err
 			}
-			names = append(names, named.String())
+			if !slices.Contains(names, named.String()) {
+				names = append(names, named.String())
+			}
 		}
 		if len(names) > 0 {
 			metadata["image.name"] = strings.Join(names, ",")
@@ -179,26 +177,27 @@ func writeMetadata(file string, res build.Result, req build.Request) error {
 	return store.WriteFile(filepath.Join(dir, filepath.Base(file)), append(data, '\n'))
 }
 
-// openOutput opens the file that -o names and makes it the request's output.
-func (f *buildFlags) openOutput(stdout io.Writer, req *build.Request) (io.Closer, error) {
-	if f.dest == "" {
-		return nil, nil
-	}
-	to := &req.Output.Tar
-	if f.archive {
-		to = &req.Output.Archive
-	}
-	if f.dest == "-" {
-		if file, ok := stdout.(*os.File); ok && isTerminal(file) {
-			return nil, fmt.Errorf("write output to standard output: it is a terminal: %w", errdefs.ErrInvalidArgument)
+// openOutputs makes the outputs those of the request and opens the files that
+// they go to. The caller closes them, also after an error.
+func (f *buildFlags) openOutputs(stdout io.Writer, req *build.Request) (files []io.Closer, err error) {
+	for _, o := range f.to {
+		switch {
+		case o.Kind == build.OutputLocal || !o.tar:
+			o.Dir = o.dest
+		case o.dest == "-":
+			if file, ok := stdout.(*os.File); ok && isTerminal(file) {
+				return files, fmt.Errorf("write output to standard output: it is a terminal: %w", errdefs.ErrInvalidArgument)
+			}
+			o.To = stdout
+		case o.dest != "":
+			file, err := os.Create(o.dest)
+			if err != nil {
+				return files, err
+			}
+			files = append(files, file)
+			o.To = file
 		}
-		*to = stdout
-		return nil, nil
+		req.Outputs = append(req.Outputs, o.Output)
 	}
-	file, err := os.Create(f.dest)
-	if err != nil {
-		return nil, err
-	}
-	*to = file
-	return file, nil
+	return files, nil
 }

@@ -4,21 +4,23 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"slices"
 	"strings"
 
-	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
 	"github.com/docker/go-units"
 	"github.com/spf13/pflag"
 
 	"github.com/shaleproject/shale/internal/build"
+	"github.com/shaleproject/shale/internal/image"
+	"github.com/shaleproject/shale/internal/layer"
 )
 
 // buildFlags are the flags of `docker build`.
 type buildFlags struct {
-	file, target, platform, network, cgroup string
+	file, target, network, cgroup           string
+	platforms                               []string
 	tags, args, labels, hosts, contexts     []string
 	secrets, agents, ulimits, allow         []string
 	noCacheFilter, outputs                  []string
@@ -30,15 +32,14 @@ type buildFlags struct {
 	progress, iidfile, metadataFile         string
 	explain                                 string
 
-	dest    string // the file of an output that is one; "-" is standard output
-	archive bool   // it gets an image, not the files
-	asked   buildCall
+	to    []buildOutput
+	asked buildCall
 }
 
 func (f *buildFlags) add(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.hosts, "add-host", nil, `Add a custom host-to-IP mapping (format: "host:ip")`)
 	flags.StringArrayVar(&f.allow, "allow", nil, `Allow extra privileged entitlement (e.g., "network.host", "security.insecure")`)
-	flags.StringArrayVar(&f.annotations, "annotation", nil, "Add annotation to the image")
+	flags.StringArrayVar(&f.annotations, "annotation", nil, `Add annotation to the image (format: "[index,manifest[os/arch]:]key=value")`)
 	flags.StringArrayVar(&f.attest, "attest", nil, `Attestation parameters (format: "type=sbom,generator=image")`)
 	flags.StringArrayVar(&f.args, "build-arg", nil, "Set build-time variables")
 	flags.StringArrayVar(&f.contexts, "build-context", nil, `Additional build contexts (e.g., "name=path", "alpine=docker-image://alpine:3", "name=oci-layout://path:tag")`)
@@ -59,7 +60,7 @@ func (f *buildFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.noCache, "no-cache", false, "Do not use cache when building the image")
 	flags.StringSliceVar(&f.noCacheFilter, "no-cache-filter", nil, "Do not cache specified stages")
 	flags.StringArrayVarP(&f.outputs, "output", "o", nil, `Output destination (format: "type=local,dest=path")`)
-	flags.StringVar(&f.platform, "platform", "", "Set target platform for build")
+	flags.StringArrayVar(&f.platforms, "platform", nil, "Set target platform for build")
 	flags.StringVar(&f.progress, "progress", "auto", `Set type of progress output ("auto", "plain", "tty", "quiet", "rawjson")`)
 	flags.StringVar(&f.provenance, "provenance", "", `Shorthand for "--attest=type=provenance"`)
 	flags.Lookup("provenance").NoOptDefVal = "true"
@@ -108,6 +109,11 @@ func (f *buildFlags) warnings(flags *pflag.FlagSet) []string {
 			out = append(out, "--"+l.name+" has no effect")
 		}
 	}
+	for _, o := range f.to {
+		if o.dest == "" && !o.Push && (o.Form.Compression != layer.None || o.Plain) {
+			out = append(out, "compression counts when an image leaves the store: add push=true, or use shale push --compression")
+		}
+	}
 	return out
 }
 
@@ -120,19 +126,19 @@ func (f *buildFlags) request(path string, stdin io.Reader) (build.Request, error
 	if f.explain != "" && f.explain != "plain" && f.explain != "json" {
 		return build.Request{}, badValue("explain", f.explain, "want plain or json")
 	}
-	if err := f.unsupported(); err != nil {
+	platform, err := buildPlatforms(f.platforms, platforms.DefaultString())
+	if err != nil {
 		return build.Request{}, err
 	}
 	req := build.Request{
 		Files:    build.Files{Context: path, Dockerfile: f.file, Stdin: stdin},
-		Language: build.Language{Target: f.target, Platform: f.platform, Call: f.asked.request, Args: buildArgs(f.args, os.LookupEnv)},
+		Language: build.Language{Target: f.target, Platform: platform, Call: f.asked.request, Args: buildArgs(f.args, os.LookupEnv)},
 		Run: build.Run{
 			Network: f.network, Hosts: f.hosts, Ulimits: f.ulimits, Cgroup: f.cgroup,
 			HostNetwork: slices.Contains(f.allow, "network.host"),
 			Insecure:    slices.Contains(f.allow, "security.insecure"),
 		},
-		Cache:  build.Cache{Ignore: f.noCache, IgnoreStages: f.noCacheFilter, Pull: f.pull, Explain: f.explain != ""},
-		Output: build.Output{Names: f.tags},
+		Cache: build.Cache{Ignore: f.noCache, IgnoreStages: f.noCacheFilter, Pull: f.pull, Explain: f.explain != ""},
 	}
 	if req.Language.Labels, err = pairs("label", f.labels, true); err != nil {
 		return req, err
@@ -160,79 +166,30 @@ func (f *buildFlags) request(path string, stdin io.Reader) (build.Request, error
 	if req.Attest, err = f.attestations(); err != nil {
 		return req, err
 	}
-	return req, f.output(&req)
+	f.to, err = f.parseOutputs()
+	return req, err
 }
 
-// unsupported refuses what would otherwise be ignored silently.
-func (f *buildFlags) unsupported() error {
-	asked := map[string]bool{
-		"--annotation":                      len(f.annotations) > 0,
-		"--platform with several platforms": strings.Contains(f.platform, ","),
-	}
-	for _, flag := range slices.Sorted(maps.Keys(asked)) {
-		if asked[flag] {
-			return fmt.Errorf("build: %s: %w", flag, errdefs.ErrNotImplemented)
+// buildPlatforms reads --platform, which may be given several times and hold
+// commas. "local" is this machine.
+func buildPlatforms(values []string, local string) (string, error) {
+	var list []string
+	for _, value := range strings.Split(strings.Join(values, ","), ",") {
+		if value = strings.TrimSpace(value); value == "" {
+			continue
 		}
-	}
-	return nil
-}
-
-// output reads -o and --push.
-func (f *buildFlags) output(req *build.Request) error {
-	if len(f.outputs) > 1 {
-		return fmt.Errorf("build: several outputs: %w", errdefs.ErrNotImplemented)
-	}
-	for _, value := range f.outputs {
-		fields, err := commaPairs("output", value)
+		if value == "local" {
+			value = local
+		}
+		p, err := image.ParsePlatform(value)
 		if err != nil {
-			return err
+			return "", badValue("platform", value, err.Error())
 		}
-		kind, dest := fields["type"], fields["dest"]
-		if kind == "" && !strings.Contains(value, "=") {
-			kind, dest = "local", value
-			if value == "-" {
-				kind = "tar"
-			}
-		}
-		if err := f.outputTo(req, value, kind, dest, fields); err != nil {
-			return err
+		if name := platforms.FormatAll(p); !slices.Contains(list, name) {
+			list = append(list, name)
 		}
 	}
-	if f.push && len(req.Output.Names) == 0 {
-		return &usageError{"build: tag is needed when pushing to registry"}
-	}
-	return nil
-}
-
-func (f *buildFlags) outputTo(req *build.Request, value, kind, dest string, fields map[string]string) error {
-	for key := range fields {
-		switch key {
-		case "type", "dest", "name", "push", "oci-mediatypes", value: // a bare path is a key, too
-		default:
-			return fmt.Errorf("build: option %s of output %s: %w", key, value, errdefs.ErrNotImplemented)
-		}
-	}
-	if name := fields["name"]; name != "" {
-		req.Output.Names = append(req.Output.Names, strings.Split(name, ",")...)
-	}
-	switch {
-	case kind == "":
-		return badValue("output", value, "type is required")
-	case kind == "local" && dest == "":
-		return badValue("output", value, "dest is required for local")
-	case kind == "local":
-		req.Output.Dir = dest
-	case kind == "tar", kind == "oci", kind == "docker" && dest != "":
-		f.archive = kind != "tar"
-		if f.dest = dest; dest == "" {
-			f.dest = "-"
-		}
-	case kind == "image", kind == "docker", kind == "registry":
-		f.push = f.push || kind == "registry" || fields["push"] == "true"
-	default:
-		return fmt.Errorf("build: output of type %s: %w", kind, errdefs.ErrNotImplemented)
-	}
-	return nil
+	return strings.Join(list, ","), nil
 }
 
 func badValue(flag, value, why string) error {

@@ -31,7 +31,11 @@ func (w *world) attestedImage(layers [][]byte, names ...string) *Image {
 	img := w.local(epoch, layers, "plain:latest")
 	lease := must(w.Store.Lease(w.t.Context()))(w.t)
 	defer lease.Close()
-	return must(w.WriteAttested(w.t.Context(), lease, img.RawConfig, img.DiffIDs, said, names))(w.t)
+	return must(w.WriteBuilt(w.t.Context(), lease, attestedBuild(img), Form{}, names))(w.t)
+}
+
+func attestedBuild(img *Image) Built {
+	return Built{Images: []BuiltImage{{Config: img.RawConfig, Layers: img.DiffIDs, About: said}}}
 }
 
 // checkAttested reads the index in the way of docker buildx imagetools inspect
@@ -187,8 +191,10 @@ func TestAttestationsAreSavedAndLoaded(t *testing.T) {
 	img := here.attestedImage([][]byte{base, top}, "reg.test/app:v1")
 	must(here.Push(t.Context(), "reg.test/app:v1", PushOptions{}))(t)
 	var built bytes.Buffer
-	if id := must(here.SaveBuilt(t.Context(), &built, img.RawConfig, img.DiffIDs, said, []string{"app:v1"}))(t); id != img.ConfigDigest {
-		t.Errorf("id is %s", id)
+	lease := must(here.Store.Lease(t.Context()))(t)
+	defer lease.Close()
+	if desc := must(here.SaveBuilt(t.Context(), lease, &built, attestedBuild(img), Form{}, []string{"app:v1"}))(t); desc.Digest != img.Target.Digest {
+		t.Errorf("saved %s", desc.Digest)
 	}
 	for what, archive := range map[string][]byte{
 		"saved": must(os.ReadFile(here.saveFile("reg.test/app:v1")))(t),

@@ -184,31 +184,49 @@ func (l *layoutDir) PushManifest(ctx context.Context, repo, tag string, contents
 	if _, err := l.PushBlob(ctx, repo, desc, rewindable(contents)); err != nil || tag == "" {
 		return desc, err
 	}
+	desc.Annotations = map[string]string{refName: tag}
+	err := l.enter(desc)
+	desc.Annotations = nil
+	return desc, err
+}
+
+// enter adds entries to the index. One takes the place of another that has
+// its name, or, if it has none, its digest.
+func (l *layoutDir) enter(entries ...ocispec.Descriptor) error {
 	index, err := l.index()
 	if errdefs.IsNotFound(err) {
 		index, err = &ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}, nil
 	}
 	if err != nil {
-		return desc, err
+		return err
 	}
-	index.Manifests = slices.DeleteFunc(index.Manifests, func(m ocispec.Descriptor) bool { return m.Annotations[refName] == tag })
-	entry := desc
-	entry.Annotations = map[string]string{refName: tag}
-	index.Manifests = append(index.Manifests, entry)
+	for _, entry := range entries {
+		index.Manifests = slices.DeleteFunc(index.Manifests, func(m ocispec.Descriptor) bool {
+			return sameEntry(m, entry)
+		})
+		index.Manifests = append(index.Manifests, entry)
+	}
 	version, err := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
 	if err != nil {
-		return desc, err
+		return err
 	}
 	data, err := json.Marshal(index)
 	if err != nil {
-		return desc, err
+		return err
 	}
 	dir, err := filepath.Abs(l.dir)
 	if err != nil {
-		return desc, err
+		return err
 	}
 	if err := store.WriteFile(filepath.Join(dir, ocispec.ImageLayoutFile), version); err != nil {
-		return desc, err
+		return err
 	}
-	return desc, store.WriteFile(filepath.Join(dir, ocispec.ImageIndexFile), data)
+	return store.WriteFile(filepath.Join(dir, ocispec.ImageIndexFile), data)
+}
+
+func sameEntry(a, b ocispec.Descriptor) bool {
+	if a.Annotations[refName] == "" && b.Annotations[refName] == "" {
+		return a.Digest == b.Digest
+	}
+	return a.Annotations[refName] == b.Annotations[refName] && a.Annotations[containerdName] == b.Annotations[containerdName]
 }

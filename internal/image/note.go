@@ -2,7 +2,6 @@ package image
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,18 +28,6 @@ type note struct {
 	// empty if somebody else made them.
 	Made string `json:"made,omitempty"`
 }
-
-// encoder is a way in which shale compresses. It gives the same layer the same
-// bytes, also when the default level has become another one.
-type encoder struct {
-	how   layer.Compression
-	level int // never 0, which means another level in another version
-}
-
-// newEncoder is the encoder for level, where 0 is the default.
-func newEncoder(how layer.Compression, level int) encoder { return encoder{how, how.Level(level)} }
-
-func (e encoder) String() string { return fmt.Sprintf("%s %d", e.how, e.level) }
 
 // oldDefault is the level that 0 means in notes that have it: first versions
 // wrote down what they were told, not what they did.

@@ -4,14 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"runtime"
 
 	"cuelabs.dev/go/oci/ociregistry"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
-	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -30,6 +28,13 @@ type PushOptions struct {
 	// value means gzip; Level 0 is the compression's default.
 	Compression layer.Compression
 	Level       int
+
+	// Plain sends layers without compression, if they have none yet.
+	Plain bool
+
+	// Force compresses layers of base images anew that somebody else has
+	// compressed in the same way. It does nothing to an image that was pulled.
+	Force bool
 
 	// Parallel is how many layers are sent at once; 0 means 3.
 	Parallel int
@@ -201,87 +206,6 @@ func (p *pushing) send(ctx context.Context, target ocispec.Descriptor) (document
 	return p.sendImage(ctx, img)
 }
 
-// whole says whether all images of an index are in the store, with their
-// attestations.
-func (i *Images) whole(index *ocispec.Index) bool {
-	for _, m := range index.Manifests {
-		if isAttestation(m) {
-			if !i.hasAttestation(m) {
-				return false
-			}
-			continue
-		}
-		doc, err := i.document(m)
-		if err != nil || doc.manifest == nil {
-			return false
-		}
-		img, err := i.openManifest(m, doc)
-		if err != nil {
-			return false
-		}
-		for _, d := range img.DiffIDs {
-			if _, err := i.Store.Stat(d); err != nil {
-				return false
-			}
-		}
-	}
-	return len(index.Manifests) > 0
-}
-
-// sendIndex sends every image of an index. If one of them had to be written
-// anew, so is the index.
-func (p *pushing) sendIndex(ctx context.Context, doc document) (document, error) {
-	index := *doc.index
-	index.Manifests = nil
-	changed := false
-	images := map[digest.Digest]ocispec.Descriptor{} // by the digest that they have here
-	for _, m := range attestationsLast(doc.index.Manifests) {
-		sent, err := p.sendEntry(ctx, m, images)
-		if err != nil {
-			return document{}, err
-		}
-		if _, err := p.dst.PushManifest(ctx, p.repo, "", sent.raw, sent.desc.MediaType); err != nil {
-			return document{}, fmt.Errorf("manifest: %w", err)
-		}
-		if _, err := p.images.Store.Put(ctx, p.lease, sent.raw); err != nil {
-			return document{}, err
-		}
-		if sent.desc.Digest != m.Digest {
-			changed = true
-			m.MediaType, m.Digest, m.Size = sent.desc.MediaType, sent.desc.Digest, sent.desc.Size
-			if isAttestation(m) {
-				m.Annotations = maps.Clone(m.Annotations)
-				m.Annotations[attestationTarget] = sent.manifest.Subject.Digest.String()
-			}
-		}
-		index.Manifests = append(index.Manifests, m)
-	}
-	if !changed {
-		return doc, nil
-	}
-	index.MediaType = ocispec.MediaTypeImageIndex
-	data, err := json.Marshal(index)
-	if err != nil {
-		return document{}, err
-	}
-	return parseDocument(describe(index.MediaType, data), data)
-}
-
-// sendEntry sends what an entry of an index leads to and returns its
-// manifest. images are those that were sent before.
-func (p *pushing) sendEntry(ctx context.Context, m ocispec.Descriptor, images map[digest.Digest]ocispec.Descriptor) (document, error) {
-	if isAttestation(m) {
-		return p.sendAttestation(ctx, m, images)
-	}
-	img, err := p.images.open(m, nil)
-	if err != nil {
-		return document{}, err
-	}
-	sent, err := p.sendImage(ctx, img)
-	images[m.Digest] = sent.desc
-	return sent, err
-}
-
 // sendImage sends layers and config of an image and returns its manifest.
 func (p *pushing) sendImage(ctx context.Context, img *Image) (document, error) {
 	layers := make([]ocispec.Descriptor, len(img.DiffIDs))
@@ -332,11 +256,16 @@ func (p *pushing) manifest(img *Image, layers []ocispec.Descriptor) (document, e
 		p.o.Progress.Emit(progress.Event{Message: fmt.Sprintf(
 			"The compressed layers of %s are no longer to be had: pushing layers compressed anew, under another digest", short(img.Manifest.Digest))})
 	}
+	form := Form{Docker: img.Manifest.MediaType == dockerManifest}
+	for n := range layers {
+		layers[n].MediaType = form.mediaType(layers[n].MediaType)
+	}
 	config := img.manifest.Config
-	config.MediaType = ocispec.MediaTypeImageConfig
+	config.MediaType = form.mediaType(ocispec.MediaTypeImageConfig)
+	mediaType := form.mediaType(ocispec.MediaTypeImageManifest)
 	data, err := json.Marshal(ocispec.Manifest{
 		Versioned:   specs.Versioned{SchemaVersion: 2},
-		MediaType:   ocispec.MediaTypeImageManifest,
+		MediaType:   mediaType,
 		Config:      config,
 		Layers:      layers,
 		Annotations: img.manifest.Annotations,
@@ -344,7 +273,7 @@ func (p *pushing) manifest(img *Image, layers []ocispec.Descriptor) (document, e
 	if err != nil {
 		return document{}, err
 	}
-	return parseDocument(describe(ocispec.MediaTypeImageManifest, data), data)
+	return parseDocument(describe(mediaType, data), data)
 }
 
 // has asks the registry for a blob. If it can't say, it is taken not to have

@@ -1,19 +1,15 @@
 package image
 
 import (
-	"archive/tar"
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shaleproject/shale/internal/store"
@@ -118,76 +114,31 @@ func (s *saving) addOne(ctx context.Context, name string, platform *ocispec.Plat
 	return nil
 }
 
-// Annotations by which Docker and containerd find the name of an image in an
-// OCI layout.
-const (
-	containerdName = "io.containerd.image.name"
-	refName        = ocispec.AnnotationRefName
-)
-
-// archiveItem is an entry of docker-archive's manifest.json.
-type archiveItem struct {
-	Config   string
-	RepoTags []string
-	Layers   []string
-}
-
-// write lays the archive out: what says what is in it comes first, so that it
-// can be loaded from a pipe.
+// write collects what the archive holds and writes it.
 func (s *saving) write(ctx context.Context, w io.Writer) error {
-	index := ocispec.Index{
-		Versioned: specs.Versioned{SchemaVersion: 2},
-		MediaType: ocispec.MediaTypeImageIndex,
-		Manifests: []ocispec.Descriptor{},
-	}
-	items := []archiveItem{}
-	docs := make(map[digest.Digest][]byte)
-	layers := make(map[digest.Digest]bool)
+	c := newContents()
+	c.items = []archiveItem{}
 	for _, img := range s.list {
 		desc := describe(ocispec.MediaTypeImageManifest, img.manifest)
 		desc.Platform = &ocispec.Platform{
 			Architecture: img.image.Config.Architecture, OS: img.image.Config.OS, Variant: img.image.Config.Variant,
 		}
-		docs[desc.Digest], docs[img.image.ConfigDigest] = img.manifest, img.image.RawConfig
+		c.docs[desc.Digest], c.docs[img.image.ConfigDigest] = img.manifest, img.image.RawConfig
 		if len(img.said) > 0 {
 			var err error
-			if desc, err = img.index(desc, docs); err != nil {
+			if desc, err = img.index(desc, c.docs); err != nil {
 				return err
 			}
 		}
 		item := archiveItem{Config: blobPath(img.image.ConfigDigest), RepoTags: []string{}, Layers: []string{}}
 		for _, d := range img.image.DiffIDs {
-			layers[d] = true
+			c.layers[d] = nil
 			item.Layers = append(item.Layers, blobPath(d))
 		}
-		for _, name := range img.names {
-			item.RepoTags = append(item.RepoTags, reference.FamiliarString(name))
-			desc.Annotations = map[string]string{containerdName: name.String(), refName: name.Tag()}
-			index.Manifests = append(index.Manifests, desc)
-		}
-		if len(img.names) == 0 {
-			index.Manifests = append(index.Manifests, desc)
-		}
-		items = append(items, item)
+		c.name(desc, &item, img.names)
+		c.items = append(c.items, item)
 	}
-	a := &archiveWriter{tar: tar.NewWriter(w)}
-	a.json("oci-layout", ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
-	a.json("index.json", index)
-	a.json("manifest.json", items)
-	a.dir("blobs/")
-	a.dir("blobs/sha256/")
-	for _, d := range sorted(docs) {
-		a.file(blobPath(d), docs[d])
-	}
-	for _, d := range sorted(layers) {
-		if a.err == nil {
-			a.err = s.layer(ctx, a, d)
-		}
-	}
-	if a.err != nil {
-		return a.err
-	}
-	return a.tar.Close()
+	return s.images.writeArchive(ctx, w, c)
 }
 
 // index adds what is said of an image to docs, and an index of both, which it
@@ -204,24 +155,6 @@ func (s *saved) index(manifest ocispec.Descriptor, docs map[digest.Digest][]byte
 	return desc, err
 }
 
-// layer copies a layer into the archive and verifies it on the way.
-func (s *saving) layer(ctx context.Context, a *archiveWriter, d digest.Digest) error {
-	blob, err := s.images.Store.Blob(d)
-	if err != nil {
-		return err
-	}
-	defer blob.Close()
-	a.header(&tar.Header{Typeflag: tar.TypeReg, Name: blobPath(d), Mode: 0o644, Size: blob.Size()})
-	if a.err != nil {
-		return a.err
-	}
-	in := newVerifier(blob, ocispec.Descriptor{Digest: d, Size: blob.Size()}, nil)
-	if _, err := io.CopyBuffer(onlyWriter{a.tar}, cancelable{ctx, in}, make([]byte, 256<<10)); err != nil {
-		return err
-	}
-	return in.check()
-}
-
 func blobPath(d digest.Digest) string { return "blobs/" + d.Algorithm().String() + "/" + d.Encoded() }
 
 func sorted[V any](m map[digest.Digest]V) []digest.Digest {
@@ -231,37 +164,4 @@ func sorted[V any](m map[digest.Digest]V) []digest.Digest {
 	}
 	slices.SortFunc(keys, cmp.Compare)
 	return keys
-}
-
-// archiveWriter writes members without anything that depends on the machine.
-// It remembers the first error.
-type archiveWriter struct {
-	tar *tar.Writer
-	err error
-}
-
-func (a *archiveWriter) header(h *tar.Header) {
-	if a.err == nil {
-		h.ModTime = time.Unix(0, 0)
-		a.err = a.tar.WriteHeader(h)
-	}
-}
-
-func (a *archiveWriter) dir(name string) {
-	a.header(&tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o755})
-}
-
-func (a *archiveWriter) file(name string, data []byte) {
-	a.header(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(data))})
-	if a.err == nil {
-		_, a.err = a.tar.Write(data)
-	}
-}
-
-func (a *archiveWriter) json(name string, v any) {
-	data, err := json.Marshal(v)
-	if a.err == nil {
-		a.err = err
-	}
-	a.file(name, data)
 }

@@ -3,11 +3,8 @@ package image
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -83,14 +80,27 @@ func (p *pushing) forms(l ocispec.Descriptor, diffID digest.Digest) []ocispec.De
 	if l.Digest != diffID || len(p.origins) > 0 {
 		return []ocispec.Descriptor{l}
 	}
+	if p.o.Plain {
+		return []ocispec.Descriptor{l}
+	}
 	var forms []ocispec.Descriptor
 	for _, blob := range p.images.forms(diffID) {
 		n, ok := p.images.note(blob)
-		if ok && n.DiffID == diffID && compression(n.MediaType) == p.o.Compression {
+		if ok && n.DiffID == diffID && p.wants(n) {
 			forms = append(forms, ocispec.Descriptor{MediaType: p.o.Compression.MediaType(), Digest: blob, Size: n.Size})
 		}
 	}
 	return forms
+}
+
+// wants says whether the blob of n is in the form that is asked for. What
+// somebody else has compressed will do, unless it is to be ours.
+func (p *pushing) wants(n note) bool {
+	e, ours := n.madeBy()
+	if !ours {
+		return compression(n.MediaType) == p.o.Compression && !p.o.Force
+	}
+	return e.how == p.o.Compression && (p.o.Level == 0 || e.level == p.o.Level)
 }
 
 // compression is what a layer's media type says of it.
@@ -176,7 +186,7 @@ func (p *pushing) pushed(id string, desc ocispec.Descriptor) {
 // a request that fails can be sent again. A large layer is on its way while it
 // is still being compressed.
 func (p *pushing) compress(ctx context.Context, id string, diffID digest.Digest, e encoder) (ocispec.Descriptor, error) {
-	file, err := p.temporary()
+	file, err := temporary(p.lease)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -218,74 +228,6 @@ func (p *pushing) deliver(ctx context.Context, id string, desc ocispec.Descripto
 		return nil
 	}
 	return p.upload(ctx, id, desc, io.NewSectionReader(file, 0, desc.Size))
-}
-
-func (p *pushing) temporary() (*os.File, error) {
-	dir, err := p.lease.TempDir()
-	if err != nil {
-		return nil, err
-	}
-	file, err := os.CreateTemp(dir, "layer-")
-	if err != nil {
-		return nil, err
-	}
-	return file, os.Remove(file.Name())
-}
-
-// compressTo writes the compressed form of a layer to w. The layer itself is
-// verified on the way: what the disk made of it must not reach others.
-func (p *pushing) compressTo(ctx context.Context, w io.Writer, id string, diffID digest.Digest, e encoder) (ocispec.Descriptor, error) {
-	p.compressing <- struct{}{}
-	defer func() { <-p.compressing }()
-	tar, err := p.images.Store.Blob(diffID)
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	defer tar.Close()
-	sum := sha256.New()
-	var size counter
-	out, err := layer.Compress(io.MultiWriter(w, sum, &size), e.how, e.level)
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	in := newVerifier(tar, ocispec.Descriptor{Digest: diffID, Size: tar.Size()}, func(n int64) {
-		p.o.Progress.Emit(progress.Event{ID: id, Action: "Compressing", Current: n, Total: tar.Size()})
-	})
-	if _, err := io.CopyBuffer(onlyWriter{out}, cancelable{ctx, in}, make([]byte, 256<<10)); err != nil {
-		out.Close()
-		return ocispec.Descriptor{}, err
-	}
-	if err := errors.Join(out.Close(), in.check()); err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	return ocispec.Descriptor{
-		MediaType: e.how.MediaType(),
-		Digest:    digest.NewDigestFromEncoded(digest.SHA256, hex.EncodeToString(sum.Sum(nil))),
-		Size:      int64(size),
-	}, nil
-}
-
-type counter int64
-
-func (c *counter) Write(p []byte) (int, error) {
-	*c += counter(len(p))
-	return len(p), nil
-}
-
-// onlyWriter hides ReadFrom, which would choose a buffer of its own.
-type onlyWriter struct{ io.Writer }
-
-// cancelable is a reader that ends with ctx.
-type cancelable struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c cancelable) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, context.Cause(c.ctx)
-	}
-	return c.r.Read(p)
 }
 
 // told is a section of a file that tells how far it was read. It can be
