@@ -24,6 +24,7 @@ import (
 
 	"github.com/shaleproject/shale/internal/build/cache"
 	"github.com/shaleproject/shale/internal/build/gateway"
+	"github.com/shaleproject/shale/internal/build/history"
 	"github.com/shaleproject/shale/internal/build/limit"
 	"github.com/shaleproject/shale/internal/build/ops"
 	"github.com/shaleproject/shale/internal/build/ref"
@@ -75,8 +76,9 @@ type job struct {
 	epoch    *time.Time
 	known    facts
 
-	id   string
-	kept atomic.Bool // a step that failed is
+	id      string
+	kept    atomic.Bool  // a step that failed is
+	history *history.Log // nil before there is something to tell
 }
 
 // Build carries out r. What goes on is sent to status, which may be nil and
@@ -103,6 +105,8 @@ func (b *Builder) Build(ctx context.Context, r Request, status chan<- *bkclient.
 		return Result{}, err
 	}
 	defer j.contexts.Close()
+	j.remember()
+	defer func() { j.remembered(err) }()
 	j.pool = ref.NewPool(b.Store, j.lease)
 	defer j.pool.Close()
 	j.journal = j.newJournal()

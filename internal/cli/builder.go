@@ -15,7 +15,7 @@ import (
 // builderCommand is the group `shale builder`; Docker has its commands also
 // under `buildx`.
 func builderCommand(e *engine.Engine, name string) *cobra.Command {
-	return group(name, "Manage builds", buildCommand(e), builderDUCommand(e), builderPruneCommand(e))
+	return group(name, "Manage builds", buildCommand(e), builderDUCommand(e), builderHistoryCommand(e), builderLogsCommand(e), builderPruneCommand(e))
 }
 
 func builderPruneCommand(e *engine.Engine) *cobra.Command {

@@ -14,12 +14,21 @@ type Status struct {
 	mu  sync.Mutex
 	out chan<- *bkclient.SolveStatus
 	now func() time.Time
+
+	watch func(*bkclient.SolveStatus)
 }
 
 // NewStatus sends to out, which must be drained until [Status.Close] closes
 // it. A nil out drops everything.
 func NewStatus(out chan<- *bkclient.SolveStatus, now func() time.Time) *Status {
 	return &Status{out: out, now: now}
+}
+
+// Watch makes f see, one by one, what is told from now on; nil ends that.
+func (s *Status) Watch(f func(*bkclient.SolveStatus)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watch = f
 }
 
 // Close closes the channel; what comes later is dropped.
@@ -38,6 +47,9 @@ func (s *Status) send(st *bkclient.SolveStatus) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.watch != nil {
+		s.watch(st)
+	}
 	if s.out != nil {
 		s.out <- st
 	}
