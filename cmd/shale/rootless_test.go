@@ -1,6 +1,8 @@
 package main_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -84,6 +86,58 @@ func TestScriptsAsAnOrdinaryUser(t *testing.T) {
 			u.leavesNothing(t)
 		})
 	}
+}
+
+// TestAReproducibleBuildIsTheSameWithoutRoot builds as root and as an ordinary
+// user, with ids of /etc/subuid and with a single id. The manifests are one.
+func TestAReproducibleBuildIsTheSameWithoutRoot(t *testing.T) {
+	const dockerfile = `FROM scratch
+ADD busybox.tar /
+ENV PATH=/bin
+RUN mkdir -p /made/dir && echo made > /made/file && ln /made/file /made/link && chmod 2711 /made/dir && rm /etc/passwd && chmod 711 /
+COPY --chmod=4750 Dockerfile /copied/
+RUN --network=none --mount=type=bind,target=/ctx cp -p /ctx/Dockerfile /made/own
+`
+	digests := map[string]string{}
+	for name, lent := range map[string]string{"one id": "", "ids lent": lent} {
+		u := newUser(t, lent)
+		file := u.path("context/Dockerfile")
+		u.copyFile(t, u.path("busybox.tar"), "context/busybox.tar")
+		if err := errors.Join(os.WriteFile(file, []byte(dockerfile), 0o644), os.Chmod(file, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		args := []string{"build", "--reproducible", "--sbom", "--provenance", "--metadata-file", u.path("metadata"), "-q", u.path("context")}
+		u.be(t, func() { u.shale(t, args...) })
+		digests[name] = manifestOf(t, u.path("metadata"))
+		asRoot := exec.Command(binary, args...)
+		asRoot.Env = append(os.Environ(), "SHALE_ROOT="+t.TempDir(), "HOME="+u.home)
+		if out, err := asRoot.CombinedOutput(); err != nil {
+			t.Fatalf("as root: %v\n%s", err, out)
+		}
+		digests["root"] = manifestOf(t, u.path("metadata"))
+		u.leavesNothing(t)
+	}
+	for name, d := range digests {
+		if d != digests["root"] {
+			t.Errorf("%s makes %s, root %s", name, d, digests["root"])
+		}
+	}
+}
+
+// manifestOf reads what a build has said about the image.
+func manifestOf(t *testing.T, file string) string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m struct {
+		Digest string `json:"containerimage.digest"`
+	}
+	if err := json.Unmarshal(data, &m); err != nil || m.Digest == "" {
+		t.Fatalf("%v: %s", err, data)
+	}
+	return m.Digest
 }
 
 // user is an ordinary user with a home of their own.
@@ -286,8 +340,19 @@ func (u *user) leavesNothing(t *testing.T) {
 			continue
 		}
 		// Of one that has ended and only waits for init there is no command line.
-		if line, err := os.ReadFile(p + "/cmdline"); err == nil && len(line) > 0 {
+		// Another test may have the same user: it has another home.
+		line, err := os.ReadFile(p + "/cmdline")
+		if err == nil && len(line) > 0 && u.mentioned(line, p+"/environ", p+"/mountinfo") {
 			t.Errorf("a process is left: %q", line)
 		}
 	}
+}
+
+// mentioned tells whether line or one of the files names the user's home.
+func (u *user) mentioned(line []byte, files ...string) bool {
+	for _, file := range files {
+		data, _ := os.ReadFile(file) // it may have ended by now
+		line = append(line, data...)
+	}
+	return bytes.Contains(line, []byte(u.home))
 }

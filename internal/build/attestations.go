@@ -24,7 +24,8 @@ type facts struct {
 	options map[string]string // of the front end
 
 	mu    sync.Mutex
-	found map[string]string // digests and commits of sources
+	found map[string]string    // digests and commits of sources
+	dates map[string]time.Time // of sources
 }
 
 func (f *facts) add(source, sum string) {
@@ -34,6 +35,22 @@ func (f *facts) add(source, sum string) {
 		f.found = map[string]string{}
 	}
 	f.found[source] = sum
+}
+
+func (f *facts) date(source string, at time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dates == nil {
+		f.dates = map[string]time.Time{}
+	}
+	f.dates[source] = at
+}
+
+func (f *facts) dateOf(source string) (time.Time, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at, ok := f.dates[source]
+	return at, ok
 }
 
 // attest writes what the request wants to be said of the image b. The subjects
@@ -135,6 +152,9 @@ func (j *job) provenance(config ocispec.Image, b builtImage) ([]byte, error) {
 		Options: j.known.options, Definition: b.ref.Definition(),
 		Builder: j.Platform, Target: config.Platform,
 		Started: j.known.started, Ended: j.Now(),
+	}
+	if j.tools.Exact {
+		p.Started, p.Ended = *j.epoch, *j.epoch
 	}
 	j.known.mu.Lock()
 	p.Found = j.known.found

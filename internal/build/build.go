@@ -73,6 +73,7 @@ type job struct {
 	journal  *cache.Journal
 	cache    *cache.Cache
 	bases    *bases
+	tools    *ops.Tools
 	epoch    *time.Time
 	known    facts
 
@@ -86,15 +87,12 @@ type job struct {
 //
 // An error may carry places in the Dockerfile; [Excerpt] shows them.
 func (b *Builder) Build(ctx context.Context, r Request, status chan<- *bkclient.SolveStatus) (_ Result, err error) {
-	j := &job{Builder: b, id: newID(), req: r, status: solver.NewStatus(status, b.Now), known: facts{started: b.Now()}}
+	j := &job{Builder: b, id: newID(), req: r, status: solver.NewStatus(status, b.Now), epoch: r.epoch(), known: facts{started: b.Now()}}
 	defer j.status.Close()
 	if len(r.Outputs) == 0 {
 		j.req.Outputs = []Output{{Kind: OutputImage}}
 	}
 	if err := j.req.checkOutputs(); err != nil {
-		return Result{}, err
-	}
-	if j.epoch, err = r.epoch(); err != nil {
 		return Result{}, err
 	}
 	if j.lease, err = b.Store.Lease(ctx); err != nil {
@@ -134,23 +132,29 @@ func (j *job) run(ctx context.Context) (Result, error) {
 	if err := j.importCaches(ctx); err != nil {
 		return Result{}, err
 	}
-	tools := &ops.Tools{
+	j.tools = &ops.Tools{
 		Store: j.Store, Lease: j.lease, Pool: j.pool,
 		Contexts: j.contexts.trees, Images: j.bases,
 		Now: j.Now, Epoch: j.epoch, Platform: j.Platform,
 		Transport: j.Transport, Runner: j.runner(),
-		Found: j.known.add,
+		Found: j.known.add, Dated: j.known.date,
 	}
 	s := solver.New(ctx, solver.Options{
-		Operation: func(v *solver.Vertex) (solver.Operation, error) { return ops.New(tools, v) },
+		Operation: func(v *solver.Vertex) (solver.Operation, error) { return ops.New(j.tools, v) },
 		Cache:     j.cache,
 		Journal:   j.journal,
 		Pool:      j.pool, Status: j.status,
-		Parallel: max(2, runtime.GOMAXPROCS(0)), // one that waits for the network leaves room for another
+		Parallel: j.parallel(),
 	})
 	defer s.Close()
 	j.known.options = options
-	front := &gateway.Client{Solver: s, Status: j.status, Options: options, Platform: j.Platform, Images: j.bases, Guard: limit.NewGuard(j.req.Language.Args)}
+	front := &gateway.Client{
+		Solver: s, Status: j.status, Options: options, Platform: j.Platform, Images: j.bases,
+		Guard: limit.NewGuard(j.req.Language.Args), Dates: j.known.dateOf,
+	}
+	if err := j.setEpoch(ctx, front); err != nil {
+		return Result{}, err
+	}
 	res, err := j.frontEnd(ctx, front)
 	if serr := stats.Save(); err == nil && serr != nil {
 		err = fmt.Errorf("remember digests of the context: %w", serr)
@@ -173,6 +177,15 @@ func (j *job) frontEnd(ctx context.Context, c *gateway.Client) (*client.Result, 
 		return nil, err
 	}
 	return c.Run(ctx)
+}
+
+// parallel is how many steps may run at once. One that waits for the network
+// leaves room for another.
+func (j *job) parallel() int {
+	if j.req.Jobs > 0 {
+		return j.req.Jobs
+	}
+	return max(2, runtime.GOMAXPROCS(0))
 }
 
 func (j *job) runner() ops.Runner {

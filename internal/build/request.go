@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
@@ -29,6 +28,14 @@ type Request struct {
 	// Outputs are what becomes of the result. Without any it goes into the
 	// list of images, without a name.
 	Outputs []Output
+
+	// Reproducible makes the result depend on nothing but what goes in: all
+	// times are one, which needs no clock. docs/adr/0013-reproducible.md.
+	Reproducible bool
+
+	// Jobs is how many steps may run at once; 0 is a number that suits the
+	// machine.
+	Jobs int
 }
 
 // Files say where the files of a build come from.
@@ -195,20 +202,6 @@ func hosts(list []string) string {
 		out = append(out, h)
 	}
 	return strings.Join(out, ",")
-}
-
-// epoch is SOURCE_DATE_EPOCH as the build's arguments have it.
-func (r *Request) epoch() (*time.Time, error) {
-	value, ok := r.Language.Args["SOURCE_DATE_EPOCH"]
-	if !ok || value == "" {
-		return nil, nil
-	}
-	seconds, err := strconv.ParseInt(value, 10, 64)
-	if err != nil {
-		return nil, fmt.Errorf("SOURCE_DATE_EPOCH %q: want seconds since 1970: %w", value, errdefs.ErrInvalidArgument)
-	}
-	t := time.Unix(seconds, 0).UTC()
-	return &t, nil
 }
 
 // contextName is a named context as the front end looks it up: a familiar

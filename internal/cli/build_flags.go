@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/platforms"
@@ -31,6 +32,8 @@ type buildFlags struct {
 	noCache, pull, push, load, quiet, check bool
 	progress, iidfile, metadataFile         string
 	explain                                 string
+	reproducible                            bool
+	jobs                                    int
 
 	to    []buildOutput
 	asked buildCall
@@ -53,6 +56,7 @@ func (f *buildFlags) add(flags *pflag.FlagSet) {
 	flags.Lookup("explain").NoOptDefVal = "plain"
 	flags.StringVarP(&f.file, "file", "f", "", `Name of the Dockerfile (default: "PATH/Dockerfile")`)
 	flags.StringVar(&f.iidfile, "iidfile", "", "Write the image ID to a file")
+	flags.IntVar(&f.jobs, "jobs", 0, "How many steps may run at once (0: as suits the machine)")
 	flags.StringArrayVar(&f.labels, "label", nil, "Set metadata for an image")
 	flags.BoolVar(&f.load, "load", false, `Shorthand for "--output=type=docker", which is the default`)
 	flags.StringVar(&f.metadataFile, "metadata-file", "", "Write build result metadata to a file")
@@ -69,6 +73,7 @@ func (f *buildFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "Suppress the build output and print image ID on success")
 	flags.StringVar(&f.sbom, "sbom", "", `Shorthand for "--attest=type=sbom"`)
 	flags.Lookup("sbom").NoOptDefVal = "true"
+	flags.BoolVar(&f.reproducible, "reproducible", false, "Make the same image anywhere and at any time: all times are SOURCE_DATE_EPOCH, else that of the commit, else 1970")
 	flags.StringArrayVar(&f.secrets, "secret", nil, `Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")`)
 	flags.StringVar(&f.shmSize, "shm-size", "", `Shared memory size for build containers`)
 	flags.StringArrayVar(&f.agents, "ssh", nil, `SSH agent socket to expose to the build (format: "default|<id>[=<socket>]")`)
@@ -126,6 +131,9 @@ func (f *buildFlags) request(path string, stdin io.Reader) (build.Request, error
 	if f.explain != "" && f.explain != "plain" && f.explain != "json" {
 		return build.Request{}, badValue("explain", f.explain, "want plain or json")
 	}
+	if f.jobs < 0 {
+		return build.Request{}, badValue("jobs", strconv.Itoa(f.jobs), "want 0 or more")
+	}
 	platform, err := buildPlatforms(f.platforms, platforms.DefaultString())
 	if err != nil {
 		return build.Request{}, err
@@ -139,6 +147,8 @@ func (f *buildFlags) request(path string, stdin io.Reader) (build.Request, error
 			Insecure:    slices.Contains(f.allow, "security.insecure"),
 		},
 		Cache: build.Cache{Ignore: f.noCache, IgnoreStages: f.noCacheFilter, Pull: f.pull, Explain: f.explain != ""},
+
+		Reproducible: f.reproducible, Jobs: f.jobs,
 	}
 	if req.Language.Labels, err = pairs("label", f.labels, true); err != nil {
 		return req, err

@@ -55,6 +55,8 @@ type hostDir struct {
 	dev  uint64
 	now  func() time.Time // is compared with times of files and reaches no digest
 
+	modified *time.Time // what files show instead of their own time; see At
+
 	mu     sync.Mutex
 	dirs   map[string]*hostList
 	links  map[*hostFile]string // targets of symbolic links that were read
@@ -254,10 +256,16 @@ var noAttrs = new(map[string][]byte)
 
 func (f *hostFile) Name() string               { return f.FileStat.Name }
 func (f *hostFile) Size() int64                { return f.FileStat.Size }
-func (f *hostFile) ModTime() time.Time         { return time.Unix(0, f.Mtime) }
 func (f *hostFile) IsDir() bool                { return f.FileStat.Mode&syscall.S_IFMT == syscall.S_IFDIR }
 func (f *hostFile) Type() fs.FileMode          { return f.Mode().Type() }
 func (f *hostFile) Info() (fs.FileInfo, error) { return f, nil }
+
+func (f *hostFile) ModTime() time.Time {
+	if f.in.dir.modified != nil {
+		return *f.in.dir.modified
+	}
+	return time.Unix(0, f.Mtime)
+}
 
 // Mode turns the mode of stat(2) into Go's.
 func (f *hostFile) Mode() fs.FileMode {

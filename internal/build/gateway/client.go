@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
@@ -45,6 +46,10 @@ type Client struct {
 
 	// Guard sees what the front end reads before it does.
 	Guard *limit.Guard
+
+	// Dates, if not nil, tells of a source that has been fetched when it was
+	// committed or last modified.
+	Dates func(source string) (time.Time, bool)
 
 	inputs map[string]llb.State // by the names of contexts
 }
@@ -137,6 +142,9 @@ func (c *Client) ResolveImageConfig(ctx context.Context, name string, opt source
 
 // ResolveSourceMetadata tells what is behind the name of a source.
 func (c *Client) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
+	if wantsDate(op, opt) {
+		return c.dated(ctx, op)
+	}
 	scheme, name, _ := strings.Cut(op.Identifier, "://")
 	if scheme != "docker-image" && scheme != "oci-layout" {
 		return &sourceresolver.MetaResponse{Op: op}, nil

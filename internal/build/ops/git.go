@@ -166,7 +166,9 @@ func (op *git) checkOut(ctx context.Context, dir string) (time.Time, error) {
 		return time.Time{}, err
 	}
 	seconds, err := strconv.ParseInt(text, 10, 64)
-	return time.Unix(seconds, 0).UTC(), err
+	at := time.Unix(seconds, 0).UTC()
+	op.tools.dated(op.identifier, at)
+	return at, err
 }
 
 // fetch gets the commit, alone where the server allows that. Not every server

@@ -175,6 +175,7 @@ func (op *download) fetch(ctx context.Context, w io.Writer, step *solver.Step) (
 	if err != nil {
 		return time.Unix(0, 0).UTC(), nil
 	}
+	op.tools.dated(op.url, modified.UTC())
 	return modified.UTC(), nil
 }
 

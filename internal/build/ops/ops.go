@@ -43,6 +43,10 @@ type Tools struct {
 	// (SOURCE_DATE_EPOCH).
 	Epoch *time.Time
 
+	// Exact says that Epoch is the time of all that is made, even if the
+	// clock is behind it, and that the contexts have no time of their own.
+	Exact bool
+
 	// Platform is the one that this machine runs.
 	Platform ocispec.Platform
 
@@ -55,12 +59,22 @@ type Tools struct {
 	// identifier of a source, as soon as a server has said it.
 	Found func(source, sum string)
 
+	// Dated, if not nil, is told when what is behind the identifier of a
+	// source was committed or last modified.
+	Dated func(source string, at time.Time)
+
 	sweep sync.Once // of what killed builds left
 }
 
 func (t *Tools) found(source, sum string) {
 	if t.Found != nil {
 		t.Found(source, sum)
+	}
+}
+
+func (t *Tools) dated(source string, at time.Time) {
+	if t.Dated != nil {
+		t.Dated(source, at)
 	}
 }
 
@@ -105,7 +119,7 @@ func badIndex(i int64, n int) error {
 // now is the time of what is made now, cut to what a layer can hold.
 func (t *Tools) now() time.Time {
 	now := t.Now().UTC()
-	if t.Epoch != nil && now.After(*t.Epoch) {
+	if t.Epoch != nil && (t.Exact || now.After(*t.Epoch)) {
 		return *t.Epoch
 	}
 	return now
@@ -119,12 +133,19 @@ func (t *Tools) latest() time.Time {
 	return *t.Epoch
 }
 
+// epoch is Epoch as keys have it.
+func (t *Tools) epoch() string {
+	switch {
+	case t.Epoch == nil:
+		return "none"
+	case t.Exact:
+		return fmt.Sprintf("=%d", t.Epoch.Unix())
+	}
+	return fmt.Sprint(t.Epoch.Unix())
+}
+
 // key makes the description of a step: what it is, its operation, and the
 // latest time that its layer may hold.
 func (t *Tools) key(kind string, op []byte) []byte {
-	epoch := "none"
-	if t.Epoch != nil {
-		epoch = fmt.Sprint(t.Epoch.Unix())
-	}
-	return append([]byte(kind+"\x00"+epoch+"\x00"), op...)
+	return append([]byte(kind+"\x00"+t.epoch()+"\x00"), op...)
 }

@@ -29,10 +29,7 @@ func option(name string, value any) cache.Component {
 }
 
 func (t *Tools) epochPart() cache.Component {
-	if t.Epoch == nil {
-		return option("SOURCE_DATE_EPOCH", "none")
-	}
-	return option("SOURCE_DATE_EPOCH", t.Epoch.Unix())
+	return option("SOURCE_DATE_EPOCH", t.epoch())
 }
 
 func (op *file) Parts() []cache.Component {
