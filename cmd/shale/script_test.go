@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/shaleproject/shale/internal/registry/s3/s3test"
 )
 
 // binary is shale as `make build` makes it; the scripts run nothing else.
@@ -79,9 +81,11 @@ func runTests(m *testing.M) int {
 //	logged NAME TEXT        waits until a container's log has TEXT
 //	answers URL TEXT        waits until URL answers, and wants TEXT in it
 //	eventually ARG...       runs shale until it succeeds
+//	s3                      starts a real S3 server with a bucket called cache: $S3 is its URL, $S3_KEY and
+//	                        $S3_SECRET its credentials, $S3_DIR where its objects are, as files
 //
-// and the conditions [root], [erofs], [userns] and [containers], which says
-// that the user of the scripts can run containers here as root can.
+// and the conditions [root], [erofs], [userns], [containers], which says that
+// the user of the scripts can run containers here as root can, and [s3].
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -97,6 +101,7 @@ func TestScripts(t *testing.T) {
 			"answers":   answers,
 
 			"eventually": untilSucceeds,
+			"s3":         startS3,
 			"shale":      shale,
 			"fails":      fails,
 			"whole":      whole,
@@ -149,6 +154,9 @@ func condition(name string) (bool, error) {
 	case "erofs":
 		list, err := os.ReadFile("/proc/filesystems")
 		return os.Geteuid() == 0 && bytes.Contains(list, []byte("\terofs\n")), err
+	case "s3":
+		_, err := s3test.Program()
+		return err == nil, nil
 	case "containers":
 		return os.Geteuid() == 0 || os.Getenv(containersEnv) != "", nil
 	case "userns":
@@ -430,4 +438,18 @@ func untilSucceeds(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("shale %s: goes on to fail", strings.Join(args, " "))
 		}
 	}
+}
+
+// startS3 starts an S3 server for the time of the script.
+func startS3(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: s3")
+	}
+	s, err := s3test.Start(ts.MkAbs("s3"))
+	ts.Check(err)
+	ts.Defer(s.Close)
+	ts.Setenv("S3", s.URL)
+	ts.Setenv("S3_KEY", s.Keys.KeyID)
+	ts.Setenv("S3_SECRET", s.Keys.Secret)
+	ts.Setenv("S3_DIR", s.Dir)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/shaleproject/shale/internal/build/solver"
 	"github.com/shaleproject/shale/internal/image"
 	"github.com/shaleproject/shale/internal/layer"
+	"github.com/shaleproject/shale/internal/registry/s3"
 )
 
 // Kinds of [CachePlace].
@@ -26,6 +27,7 @@ const (
 	CacheLocal    = "local"
 	CacheRegistry = "registry"
 	CacheInline   = "inline"
+	CacheS3       = "s3"
 )
 
 // CachePlace is where the build cache is kept for other machines: --cache-to
@@ -35,6 +37,7 @@ type CachePlace struct {
 	Ref  string // of a registry
 	Dir  string // of a local one
 	Tag  string // in Dir, or a digest; empty is "latest"
+	S3   s3.Bucket
 
 	// What follows is for writing it.
 
@@ -42,6 +45,7 @@ type CachePlace struct {
 	Compression layer.Compression
 	Level       int
 	IgnoreError bool // that it can't be written is a warning
+	Parallel    int  // layers that travel at once; 0 means the default
 }
 
 func (p CachePlace) String() string {
@@ -50,6 +54,8 @@ func (p CachePlace) String() string {
 		return p.Dir
 	case CacheInline:
 		return "the image"
+	case CacheS3:
+		return p.S3.String()
 	}
 	return p.Ref
 }
@@ -62,8 +68,15 @@ const (
 )
 
 func (j *job) place(p CachePlace) (image.Place, error) {
-	if p.Kind == CacheLocal {
+	switch p.Kind {
+	case CacheLocal:
 		return j.Images.Layout(p.Dir, p.Tag)
+	case CacheS3:
+		bucket, err := s3.New(p.S3, j.Transport, j.Now)
+		if err != nil {
+			return image.Place{}, err
+		}
+		return j.Images.At(bucket)
 	}
 	return j.Images.Remote(p.Ref)
 }
@@ -212,7 +225,7 @@ func (j *job) exportCache(ctx context.Context, p CachePlace, layers []digest.Dig
 		return err
 	}
 	desc, err := j.Images.PushArtifact(ctx, j.lease, at, send, image.ArtifactOptions{
-		Type: cacheArtifact, ConfigType: cacheConfig, Config: config, Compression: p.Compression, Level: p.Level,
+		Type: cacheArtifact, ConfigType: cacheConfig, Config: config, Compression: p.Compression, Level: p.Level, Parallel: p.Parallel,
 		Progress: shown(step),
 	})
 	if err == nil {

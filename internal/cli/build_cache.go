@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -53,10 +54,14 @@ func cachePlace(flag, value string) (build.CachePlace, error) {
 		}
 	case "":
 		return p, badValue(flag, value, "type is required")
-	case "s3", "gha", "azblob":
+	case build.CacheS3:
+		if err := s3Place(&p, fields, os.LookupEnv); err != nil {
+			return p, badValue(flag, value, err.Error())
+		}
+	case "gha", "azblob":
 		return p, fmt.Errorf("build: --%s type=%s: %w", flag, p.Kind, errdefs.ErrNotImplemented)
 	default:
-		return p, badValue(flag, value, "type is local, registry or inline")
+		return p, badValue(flag, value, "type is local, registry, s3 or inline")
 	}
 	if need != "" && fields[need] == "" {
 		return p, badValue(flag, value, need+" is required for "+p.Kind)

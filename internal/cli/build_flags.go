@@ -203,7 +203,7 @@ func buildPlatforms(values []string, local string) (string, error) {
 }
 
 func badValue(flag, value, why string) error {
-	return &ExitError{exitUsage, &usageError{fmt.Sprintf("invalid argument %q for \"--%s\" flag: %s", value, flag, why)}}
+	return &ExitError{exitUsage, &usageError{fmt.Sprintf("invalid argument %q for \"--%s\" flag: %s", withoutSecrets(value), flag, why)}}
 }
 
 // pairs reads values of the form NAME=VALUE. With bare, NAME alone has an

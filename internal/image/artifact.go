@@ -61,6 +61,12 @@ func (i *Images) Layout(dir, tag string) (Place, error) {
 	return Place{registry: newLayoutDir(dir), named: named, repo: "layout"}, nil
 }
 
+// At is a place of its own in r, which takes every tag for the same.
+func (i *Images) At(r ociregistry.Interface) (Place, error) {
+	named, err := ParseName("localhost/cache:latest")
+	return Place{registry: r, named: named, repo: "cache"}, err
+}
+
 // ArtifactOptions say what PushArtifact sends beside the layers.
 type ArtifactOptions struct {
 	Type        string // of the artifact
@@ -68,6 +74,7 @@ type ArtifactOptions struct {
 	Config      []byte
 	Compression layer.Compression // the zero value means gzip
 	Level       int
+	Parallel    int // layers that travel at once; 0 means 3
 	Progress    progress.Sink
 }
 
@@ -94,7 +101,7 @@ func (i *Images) PushArtifact(ctx context.Context, l *store.Lease, to Place, lay
 		Config: describe(o.ConfigType, o.Config), Layers: make([]ocispec.Descriptor, len(layers)),
 	}
 	group, sending := errgroup.WithContext(ctx)
-	group.SetLimit(defaultParallel)
+	group.SetLimit(parallel(o.Parallel))
 	for n, d := range layers {
 		group.Go(func() error {
 			sent, err := p.layer(sending, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: d}, d)
