@@ -298,9 +298,6 @@ func checkSettings(s *Settings) error {
 			return err
 		}
 	}
-	if s.Process.Init {
-		return because(errdefs.ErrNotImplemented, "--init is not implemented: start an init of the image's own as its entry point")
-	}
 	if m := s.Resources.Memory; m != 0 && m < 6<<20 {
 		return because(errdefs.ErrInvalidArgument, "minimum memory limit allowed is 6MB")
 	}

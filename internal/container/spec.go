@@ -29,6 +29,14 @@ func (c *Containers) spec(ctx context.Context, r *record, files []specs.Mount, s
 	if err != nil {
 		return nil, err
 	}
+	args := config.Process.Args()
+	if config.Process.Init {
+		init, err := initMount()
+		if err != nil {
+			return nil, err
+		}
+		files, args = append(files, init), append([]string{init.Destination, "--"}, args...)
+	}
 	o := sandbox.SpecOptions{
 		ID:         config.ID,
 		Root:       r.path(filepath.Join(mountDir, "rootfs")),
@@ -36,7 +44,7 @@ func (c *Containers) spec(ctx context.Context, r *record, files []specs.Mount, s
 		Hostname:   config.Network.Hostname,
 		Domainname: config.Network.Domainname,
 		Process: sandbox.ProcessOptions{
-			Args: config.Process.Args(), Env: environment(config), Cwd: config.Process.Dir, User: config.Process.User,
+			Args: args, Env: environment(config), Cwd: config.Process.Dir, User: config.Process.User,
 			Terminal: config.Process.Terminal, Width: uint(size.Width), Height: uint(size.Height),
 			Rlimits: config.Resources.Ulimits,
 		},
@@ -68,6 +76,19 @@ func (c *Containers) spec(ctx context.Context, r *record, files []specs.Mount, s
 		o.Devices = append(o.Devices, device)
 	}
 	return sandbox.NewSpec(o)
+}
+
+// initMount puts this program into the container under the name by which it is
+// process 1: package reexec. Docker has its own in the same place.
+func initMount() (specs.Mount, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return specs.Mount{}, fmt.Errorf("find the init process: %w", err)
+	}
+	return specs.Mount{
+		Destination: "/sbin/docker-init", Type: "bind", Source: self,
+		Options: []string{"bind", "rprivate", "ro", "nosuid", "nodev"},
+	}, nil
 }
 
 // builtinSeccomp is Docker's word for its own profile.

@@ -3,7 +3,8 @@
 //
 // libcontainer starts this very binary again ("init") to set up the namespaces
 // from inside. Whoever links the sandbox imports this package for its side
-// effect, at the top of main.
+// effect, at the top of main. Under the name docker-init the binary is process 1
+// of a container that asked for an init (init.c).
 package reexec
 
 import (
