@@ -143,7 +143,7 @@ func report(w io.Writer, err error) int {
 		code = 130
 	default:
 		for _, err := range apart(err) {
-			fmt.Fprintf(w, "shale: %s\n", withoutClass(strings.TrimSpace(err.Error())))
+			fmt.Fprintf(w, "shale: %s\n", withoutClass(err))
 		}
 	}
 	var hint hinted
@@ -153,11 +153,13 @@ func report(w io.Writer, err error) int {
 	return code
 }
 
-// withoutClass drops the class that ends the chain of an error where the words
-// before it have said as much: it is meant for programs.
-func withoutClass(s string) string {
+// withoutClass is the text of err without the class that ends its chain, where
+// the words before it have said as much: it is meant for programs. The same
+// words from the kernel ("invalid argument") are the cause, and stay.
+func withoutClass(err error) string {
+	s := strings.TrimSpace(err.Error())
 	for _, class := range []error{errdefs.ErrInvalidArgument, errdefs.ErrFailedPrecondition, errdefs.ErrConflict, errdefs.ErrDataLoss, errdefs.ErrUnavailable} {
-		if text, found := strings.CutSuffix(s, ": "+class.Error()); found && text != "" {
+		if text, found := strings.CutSuffix(s, ": "+class.Error()); found && text != "" && errors.Is(err, class) {
 			return text
 		}
 	}

@@ -27,7 +27,7 @@ func rmCommand(e *engine.Engine) *cobra.Command {
 			return eachAtOnce(cmd, args, func(name string) error {
 				err := containers.Remove(cmd.Context(), strings.Trim(name, "/"), o)
 				if o.Force && errors.Is(err, errdefs.ErrNotFound) {
-					_, err = fmt.Fprintln(cmd.ErrOrStderr(), "shale:", withoutClass(err.Error()))
+					_, err = fmt.Fprintln(cmd.ErrOrStderr(), "shale:", withoutClass(err))
 				}
 				return err
 			})
