@@ -390,6 +390,12 @@ func TestProcessesOfOneRecordShareTheNamespace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		// While it is open, no other namespace gets its number.
+		held, err := os.Open("/proc/" + pid + "/ns/user")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer held.Close()
 		for range 2 {
 			got := where(pid)
 			// The same but for the namespace, which is that of the first.
