@@ -84,8 +84,9 @@ func runTests(m *testing.M) int {
 //	s3                      starts a real S3 server with a bucket called cache: $S3 is its URL, $S3_KEY and
 //	                        $S3_SECRET its credentials, $S3_DIR where its objects are, as files
 //
-// and the conditions [root], [erofs], [userns], [containers], which says that
-// the user of the scripts can run containers here as root can, and [s3].
+// and the conditions [root], [erofs], [userns], [s3], [binfmt], a list of
+// emulators for each user namespace, and [containers], which says that the
+// user of the scripts can run containers here as root can.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -163,6 +164,8 @@ func condition(name string) (bool, error) {
 		cmd := exec.Command("true")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER}
 		return cmd.Run() == nil, nil
+	case "binfmt":
+		return exec.Command("unshare", "-Urm", "mount", "-t", "binfmt_misc", "binfmt_misc", "/proc/sys/fs/binfmt_misc").Run() == nil, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)
 }

@@ -117,7 +117,7 @@ func (t *Tools) debugJob(f failure.Failure) (*job, error) {
 		}
 	}
 	t.Runner.HostNetwork, t.Runner.Insecure = f.HostNetwork, f.Insecure
-	if err := e.allowed(); err != nil {
+	if err := e.allowed(nil); err != nil {
 		return nil, err
 	}
 	j := &job{exec: e, id: runID()}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
@@ -123,7 +122,7 @@ func execViews(op *pb.ExecOp) map[int]*cache.View {
 
 // Run starts the program and waits for it.
 func (op *exec) Run(ctx context.Context, in []*ref.Ref, step *solver.Step) (_ []*ref.Ref, err error) {
-	if err := op.allowed(); err != nil {
+	if err := op.allowed(in); err != nil {
 		return nil, err
 	}
 	sandbox.Hasten()
@@ -152,12 +151,34 @@ func (op *exec) Run(ctx context.Context, in []*ref.Ref, step *solver.Step) (_ []
 	return j.collect(ctx)
 }
 
-// allowed refuses what this machine can't do or the user did not allow.
-func (op *exec) allowed() error {
+// rootHas returns what tells whether the root directory has a file; nil if its
+// layers are not known.
+func (op *exec) rootHas(in []*ref.Ref) func(path string) bool {
+	for _, m := range op.op.Mounts {
+		if m.Dest != "/" || m.Input < 0 || m.Input >= int64(len(in)) {
+			continue
+		}
+		return func(path string) bool {
+			fsys, err := in[m.Input].FS()
+			if err != nil {
+				return true // whoever mounts it will tell
+			}
+			name, err := tree.Resolve(fsys, path)
+			if err == nil {
+				_, err = fsys.Lstat(name)
+			}
+			return err == nil
+		}
+	}
+	return nil
+}
+
+// allowed refuses what this machine can't do or the user did not allow. in, if
+// it is known, is what the mounts show.
+func (op *exec) allowed(in []*ref.Ref) error {
 	r := op.tools.Runner
-	if !platforms.Only(op.tools.Platform).Match(op.target()) && !emulated(op.target().Architecture) {
-		return fmt.Errorf("run a program for %s on %s: no emulator is registered (on Debian: apt-get install qemu-user-static): %w",
-			platforms.Format(op.target()), platforms.Format(op.tools.Platform), errdefs.ErrNotImplemented)
+	if err := emulated(op.target(), op.tools.Platform, op.rootHas(in)); err != nil {
+		return err
 	}
 	switch {
 	case op.op.Security == pb.SecurityMode_INSECURE && !r.Insecure:
@@ -173,21 +194,4 @@ func (op *exec) allowed() error {
 		}
 	}
 	return nil
-}
-
-// emulators has the names that QEMU's packages register with binfmt_misc,
-// where they are not those of GOARCH.
-var emulators = map[string]string{
-	"amd64": "x86_64", "386": "i386", "arm64": "aarch64", "loong64": "loongarch64", "mips64le": "mips64el",
-}
-
-// emulated tells whether the kernel runs programs for arch through an
-// emulator.
-func emulated(arch string) bool {
-	name := arch
-	if n, ok := emulators[arch]; ok {
-		name = n
-	}
-	data, err := os.ReadFile("/proc/sys/fs/binfmt_misc/qemu-" + name)
-	return err == nil && strings.HasPrefix(string(data), "enabled")
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -69,6 +70,9 @@ func (j *job) run(ctx context.Context) error {
 	s, err := sandbox.Start(ctx, config)
 	if command := (*sandbox.CommandError)(nil); errors.As(err, &command) {
 		return &ProcessError{Command: strings.Join(j.op.Meta.Args, " "), Code: command.Code, Cause: command}
+	}
+	if err != nil && strings.Contains(err.Error(), "exec format error") && !platforms.Only(j.tools.Platform).Match(j.target()) {
+		return &NoEmulatorError{Platform: j.target(), Machine: j.tools.Platform} // which the kernel's list didn't say
 	}
 	if err != nil {
 		return fmt.Errorf("run %q: %w", command, err)
