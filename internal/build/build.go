@@ -152,6 +152,9 @@ func (j *job) run(ctx context.Context) (Result, error) {
 		Solver: s, Status: j.status, Options: options, Platform: j.Platform, Images: j.bases,
 		Guard: limit.NewGuard(j.req.Language.Args), Dates: j.known.dateOf,
 	}
+	if j.req.Language.Call == CallListContext {
+		return listContext(ctx, front)
+	}
 	if err := j.setEpoch(ctx, front); err != nil {
 		return Result{}, err
 	}

@@ -130,6 +130,9 @@ type Result struct {
 	// Answer is set if the request was a call, and then there is nothing else.
 	Answer *Answer
 
+	// Context is what the build would see of its context, if it was listed.
+	Context []ContextFile
+
 	// Steps says of each step that can be cached whether it was, and why
 	// not, if the request asks for it; also of a build that failed.
 	Steps []cache.Verdict
@@ -188,7 +191,9 @@ func (r *Request) options() (map[string]string, error) {
 	if r.Cache.Pull {
 		o["image-resolve-mode"] = "pull"
 	}
-	set("requestid", r.Language.Call)
+	if r.Language.Call != CallListContext { // that one is not the front end's
+		set("requestid", r.Language.Call)
+	}
 	return o, nil
 }
 

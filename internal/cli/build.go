@@ -65,6 +65,9 @@ func runBuild(cmd *cobra.Command, e *engine.Engine, f *buildFlags, path string) 
 	if err != nil {
 		return err
 	}
+	if req.Language.Call == build.CallListContext {
+		return f.printContext(cmd.OutOrStdout(), res.Context)
+	}
 	if res.Answer != nil {
 		return f.asked.print(cmd.OutOrStdout(), res.Answer)
 	}

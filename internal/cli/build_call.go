@@ -39,6 +39,17 @@ func (f *buildFlags) parseCall() (buildCall, error) {
 			f.call = "check"
 		}
 	}
+	switch f.listContext {
+	case "":
+	case "plain", "json":
+		if f.call != "" && f.call != "build" {
+			return c, badValue("call", f.call, "--list-context is a call, too")
+		}
+		c.request = build.CallListContext
+		return c, nil
+	default:
+		return c, badValue("list-context", f.listContext, "want plain or json")
+	}
 	if f.call == "" {
 		return c, nil
 	}

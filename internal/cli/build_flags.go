@@ -31,6 +31,7 @@ type buildFlags struct {
 	provenance, sbom, builder, call         string
 	noCache, pull, push, load, quiet, check bool
 	progress, iidfile, metadataFile         string
+	listContext                             string
 	explain                                 string
 	reproducible                            bool
 	jobs                                    int
@@ -58,6 +59,8 @@ func (f *buildFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.iidfile, "iidfile", "", "Write the image ID to a file")
 	flags.IntVar(&f.jobs, "jobs", 0, "How many steps may run at once (0: as suits the machine)")
 	flags.StringArrayVar(&f.labels, "label", nil, "Set metadata for an image")
+	flags.StringVar(&f.listContext, "list-context", "", `Do not build, list what the build would see of the context ("plain", "json")`)
+	flags.Lookup("list-context").NoOptDefVal = "plain"
 	flags.BoolVar(&f.load, "load", false, `Shorthand for "--output=type=docker", which is the default`)
 	flags.StringVar(&f.metadataFile, "metadata-file", "", "Write build result metadata to a file")
 	flags.StringVar(&f.network, "network", "default", `Set the networking mode for the "RUN" instructions during build`)
