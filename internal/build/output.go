@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shaleproject/shale/internal/build/solver"
@@ -52,8 +54,9 @@ type Output struct {
 
 	Annotations []Annotation
 
-	// Push sends an image to the registries of its names.
-	Push bool
+	// Push sends an image to the registries of its names; with ByDigest it
+	// gets no tag there, and no name here.
+	Push, ByDigest bool
 }
 
 // checkOutputs refuses what can be known to fail before anything is built.
@@ -103,7 +106,7 @@ func (j *job) output(ctx context.Context, o Output, b *built, res *Result) error
 	if err != nil {
 		return err
 	}
-	res.Names = append(res.Names, o.Names...)
+	res.addNames(o)
 	if res.Target.Digest == "" {
 		if res.Target = target; !b.several {
 			res.Config = b.configDigest()
@@ -112,11 +115,28 @@ func (j *job) output(ctx context.Context, o Output, b *built, res *Result) error
 	return nil
 }
 
+// addNames notes what the images of o are called, in full.
+func (r *Result) addNames(o Output) {
+	for _, name := range o.Names {
+		named, err := image.ParseName(name)
+		if o.ByDigest {
+			named, err = reference.ParseNormalizedNamed(name)
+		}
+		if err == nil && !slices.Contains(r.Names, named.String()) {
+			r.Names = append(r.Names, named.String())
+		}
+	}
+}
+
 // toList puts the image into the list, under its names, and pushes it.
 func (j *job) toList(ctx context.Context, o Output, b image.Built, res *Result) (ocispec.Descriptor, error) {
 	step := j.status.Step("exporting to image")
 	step.Progress("exporting layers", 0, 0, true)
-	img, err := j.Images.WriteBuilt(ctx, j.lease, b, o.Form, o.Names)
+	names := o.Names
+	if o.ByDigest {
+		names = nil
+	}
+	img, err := j.Images.WriteBuilt(ctx, j.lease, b, o.Form, names)
 	if err != nil {
 		err = fmt.Errorf("export image: %w", err)
 		step.Done(err)
@@ -126,7 +146,7 @@ func (j *job) toList(ctx context.Context, o Output, b image.Built, res *Result) 
 		step.Progress("exporting manifest list "+img.Target.Digest.String(), 0, 0, true)
 	}
 	step.Progress("writing image "+img.ConfigDigest.String(), 0, 0, true)
-	for _, name := range o.Names {
+	for _, name := range names {
 		named, _ := image.ParseName(name) // it did at the start
 		step.Progress("naming to "+named.String(), 0, 0, true)
 	}
@@ -137,17 +157,24 @@ func (j *job) toList(ctx context.Context, o Output, b image.Built, res *Result) 
 	if !o.Push {
 		return img.Target, nil
 	}
-	return j.push(ctx, o, res)
+	return j.push(ctx, o, img, res)
 }
 
 // push sends the image under each of its names.
-func (j *job) push(ctx context.Context, o Output, res *Result) (first ocispec.Descriptor, err error) {
+func (j *job) push(ctx context.Context, o Output, img *image.Image, res *Result) (first ocispec.Descriptor, err error) {
 	for n, name := range o.Names {
 		step := j.status.Step("pushing " + name)
-		desc, err := j.Images.Push(ctx, name, image.PushOptions{
+		how := image.PushOptions{
 			Compression: o.Form.Compression, Level: o.Form.Level, Plain: o.Plain, Force: o.Force,
 			Progress: stepSink(step),
-		})
+		}
+		var desc ocispec.Descriptor
+		var err error
+		if o.ByDigest {
+			desc, err = j.Images.PushDigest(ctx, img.Target, name, how)
+		} else {
+			desc, err = j.Images.Push(ctx, name, how)
+		}
 		if err == nil {
 			step.Progress("pushing manifest for "+name+"@"+desc.Digest.String(), 0, 0, true)
 		}

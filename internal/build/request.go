@@ -121,7 +121,7 @@ type Result struct {
 	// Config is the digest of the config of a single image.
 	Config digest.Digest
 
-	// Names are those of all images.
+	// Names are those of all images, in full.
 	Names []string
 
 	// Pushed is what registries have now.

@@ -18,7 +18,6 @@ import (
 
 	"github.com/shaleproject/shale/internal/build"
 	"github.com/shaleproject/shale/internal/engine"
-	"github.com/shaleproject/shale/internal/image"
 	"github.com/shaleproject/shale/internal/store"
 )
 
@@ -38,6 +37,9 @@ func buildCommand(e *engine.Engine) *cobra.Command {
 }
 
 func runBuild(cmd *cobra.Command, e *engine.Engine, f *buildFlags, path string) error {
+	if len(f.platforms) == 0 && e.Config.Platform != "" {
+		f.platforms = []string{e.Config.Platform}
+	}
 	req, err := f.request(path, cmd.InOrStdin())
 	if err != nil {
 		return err
@@ -155,18 +157,8 @@ func writeMetadata(file string, res build.Result) error {
 		if res.Config != "" {
 			metadata["containerimage.config.digest"] = res.Config
 		}
-		var names []string
-		for _, name := range res.Names {
-			named, err := image.ParseName(name)
-			if err != nil {
-				return err
-			}
-			if !slices.Contains(names, named.String()) {
-				names = append(names, named.String())
-			}
-		}
-		if len(names) > 0 {
-			metadata["image.name"] = strings.Join(names, ",")
+		if len(res.Names) > 0 {
+			metadata["image.name"] = strings.Join(res.Names, ",")
 		}
 	}
 	data, err := json.MarshalIndent(metadata, "", "  ")

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 
 	"github.com/shaleproject/shale/internal/build"
 	"github.com/shaleproject/shale/internal/layer"
@@ -31,7 +32,7 @@ var imageKeys = []string{
 func outputKeys(typ string) []string {
 	switch typ {
 	case "image", "registry":
-		return append(slices.Clone(imageKeys), "push", "store", "unpack")
+		return append(slices.Clone(imageKeys), "name-canonical", "push", "push-by-digest", "store", "unpack")
 	case "oci":
 		return append(slices.Clone(imageKeys), "dest", "tar")
 	case "docker":
@@ -71,6 +72,11 @@ func (f *buildFlags) parseOutputs() ([]buildOutput, error) {
 			o.Annotations = append(slices.Clone(annotations), o.Annotations...)
 			if len(f.tags) > 0 {
 				o.Names = f.tags
+			}
+		}
+		for _, name := range o.Names {
+			if named, err := reference.ParseNormalizedNamed(name); o.ByDigest && err == nil && !reference.IsNameOnly(named) {
+				return nil, &usageError{fmt.Sprintf("build: can't push tagged ref %s by digest", name)}
 			}
 		}
 		if o.Push && len(o.Names) == 0 {
@@ -167,6 +173,8 @@ func (o *buildOutput) setSwitch(key, v string) error {
 	var ignored bool
 	to := map[string]*bool{
 		"tar": &o.tar, "push": &o.Push, "force-compression": &o.Force, "oci-mediatypes": new(bool), "platform-split": new(bool),
+		"push-by-digest":    &o.ByDigest,
+		"name-canonical":    &ignored, // a push always leaves NAME@DIGEST
 		"buildinfo":         &ignored, // BuildKit has dropped it, too
 		"unpack":            &ignored, // nothing is ever unpacked
 		"rewrite-timestamp": &ignored, // with SOURCE_DATE_EPOCH layers have no later time

@@ -114,19 +114,42 @@ type pushing struct {
 }
 
 func (i *Images) push(ctx context.Context, named reference.NamedTagged, o PushOptions) (ocispec.Descriptor, error) {
+	target, err := i.resolve(ctx, named)
+	if errdefs.IsNotFound(err) {
+		return ocispec.Descriptor{}, noSuchImage(reference.FamiliarString(named))
+	}
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return i.pushTo(ctx, target, named, named.Tag(), o)
+}
+
+// PushDigest sends target, a manifest or an index of the store, to a repository
+// in which it gets no tag: for those who put it into an index of their own.
+func (i *Images) PushDigest(ctx context.Context, target ocispec.Descriptor, repository string, o PushOptions) (ocispec.Descriptor, error) {
+	named, err := reference.ParseNormalizedNamed(repository)
+	if err != nil {
+		return ocispec.Descriptor{}, badName(repository, err)
+	}
+	if !reference.IsNameOnly(named) {
+		return ocispec.Descriptor{}, malformed("can't push tagged ref %s by digest", repository)
+	}
+	desc, err := i.pushTo(ctx, target, named, "", o)
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("push %s: %w", reference.FamiliarString(named), err)
+	}
+	return desc, nil
+}
+
+// pushTo sends target to the repository of named, where it gets the tag unless
+// that is empty.
+func (i *Images) pushTo(ctx context.Context, target ocispec.Descriptor, named reference.Named, tag string, o PushOptions) (ocispec.Descriptor, error) {
 	lease, err := i.Store.Lease(ctx)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	defer lease.Close()
-	target, err := i.resolve(ctx, named)
-	if errdefs.IsNotFound(err) {
-		return ocispec.Descriptor{}, noSuchImage(reference.FamiliarString(named))
-	}
-	if err == nil {
-		err = lease.Hold(target.Digest)
-	}
-	if err != nil {
+	if err := lease.Hold(target.Digest); err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	host, repo := endpoint(named)
@@ -148,13 +171,13 @@ func (i *Images) push(ctx context.Context, named reference.NamedTagged, o PushOp
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	if _, err := dst.PushManifest(ctx, repo, named.Tag(), doc.raw, doc.desc.MediaType); err != nil {
+	if _, err := dst.PushManifest(ctx, repo, tag, doc.raw, doc.desc.MediaType); err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("manifest: %w", err)
 	}
 	if err := p.record(ctx, named, doc); err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	o.Progress.Emit(progress.Event{Message: fmt.Sprintf("%s: digest: %s size: %d", named.Tag(), doc.desc.Digest, doc.desc.Size)})
+	o.Progress.Emit(progress.Event{Message: fmt.Sprintf("%s: digest: %s size: %d", tag, doc.desc.Digest, doc.desc.Size)})
 	return doc.desc, nil
 }
 
