@@ -23,10 +23,15 @@ func forward(l net.Listener, path string) {
 			done := make(chan struct{}, 2)
 			relay := func(to, from net.Conn) {
 				_, _ = io.Copy(to, from)
+				// Who has asked all that he wants may still hear the answer.
+				if half, ok := to.(*net.UnixConn); ok {
+					_ = half.CloseWrite()
+				}
 				done <- struct{}{}
 			}
 			go relay(conn, agent)
 			go relay(agent, conn)
+			<-done
 			<-done
 		}()
 	}

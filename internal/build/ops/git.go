@@ -171,18 +171,31 @@ func (op *git) checkOut(ctx context.Context, dir string) (time.Time, error) {
 	return at, err
 }
 
-// fetch gets the commit, alone where the server allows that. Not every server
-// hands out a commit by name: then everything is fetched and it is looked for.
+// fetch gets the commit, alone where the server allows that. If the server
+// has sent git elsewhere, git has not followed, and is told where to go.
 func (op *git) fetch(ctx context.Context, g *gitCommand) error {
+	err := op.fetchFrom(ctx, g, op.remote)
+	if err == nil || op.authorization() == "" {
+		return err
+	}
+	if to := op.redirected(ctx); to != "" {
+		return op.fetchFrom(ctx, g, to)
+	}
+	return err
+}
+
+// fetchFrom gets the commit from remote. Not every server hands out a commit
+// by name: then everything is fetched and it is looked for.
+func (op *git) fetchFrom(ctx context.Context, g *gitCommand, remote string) error {
 	name := op.ref
 	if name == "" {
 		name = "HEAD"
 	}
-	_, err := g.run(ctx, "fetch", "--quiet", "--no-tags", shallow, "--", op.remote, name)
+	_, err := g.run(ctx, "fetch", "--quiet", "--no-tags", shallow, "--", remote, name)
 	if err == nil || !isCommit(name) {
 		return err
 	}
-	if _, err := g.run(ctx, "fetch", "--quiet", "--tags", "--", op.remote, "+refs/heads/*:refs/remotes/origin/*"); err != nil {
+	if _, err := g.run(ctx, "fetch", "--quiet", "--tags", "--", remote, "+refs/heads/*:refs/remotes/origin/*"); err != nil {
 		return err
 	}
 	_, err = g.run(ctx, "fetch", "--quiet", ".", name)

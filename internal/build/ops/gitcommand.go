@@ -3,10 +3,8 @@ package ops
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
@@ -99,34 +97,6 @@ func (g *gitCommand) ssh(op *git, dir string) error {
 		g.env = append(g.env, "SSH_AUTH_SOCK="+socket)
 	}
 	return nil
-}
-
-// credentials are those of the URL, or the secrets that are named after the
-// server. They are bound to it.
-func (op *git) credentials() string {
-	u, err := url.Parse(op.remote)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" {
-		return ""
-	}
-	secret := func(name string) string {
-		if v, ok := op.tools.Runner.Secrets[name+"."+u.Host]; ok && name != "" {
-			return string(v)
-		}
-		return string(op.tools.Runner.Secrets[name])
-	}
-	header := secret(op.attrs[pb.AttrAuthHeaderSecret])
-	basic := func(user string) string { return "basic " + base64.StdEncoding.EncodeToString([]byte(user)) }
-	if token := secret(op.attrs[pb.AttrAuthTokenSecret]); token != "" && header == "" {
-		header = basic("x-access-token:" + token)
-	}
-	if op.user != nil {
-		password, _ := op.user.Password()
-		header = basic(op.user.Username() + ":" + password)
-	}
-	if header == "" || strings.ContainsAny(header, "\n\"\\") {
-		return ""
-	}
-	return fmt.Sprintf("[http %q]\n\textraHeader = \"Authorization: %s\"\n", u.Scheme+"://"+u.Host+"/", header)
 }
 
 func (g *gitCommand) close() { g.config.Close() }

@@ -150,7 +150,7 @@ func (op *download) fetch(ctx context.Context, w io.Writer, step *solver.Step) (
 	if err := op.authorize(req); err != nil {
 		return time.Time{}, err
 	}
-	resp, err := (&http.Client{Transport: op.tools.Transport}).Do(req)
+	resp, err := (&http.Client{Transport: op.tools.Transport, CheckRedirect: sameOrigin}).Do(req)
 	if err != nil {
 		return time.Time{}, reason(err)
 	}
@@ -202,9 +202,37 @@ func statusError(code int) error {
 	return fmt.Errorf("server answers %d %s: %w", code, http.StatusText(code), class)
 }
 
+// sameOrigin lets a redirect take credentials along only within one origin
+// (RFC 6454): scheme, host and port. The client itself would send them to
+// other ports, to subdomains and unencrypted. What was left once stays so.
+func sameOrigin(req *http.Request, via []*http.Request) error {
+	const most = 10 // as net/http has it
+	if len(via) >= most {
+		return fmt.Errorf("more than %d redirects: %w", most, errdefs.ErrFailedPrecondition)
+	}
+	for _, before := range via {
+		if origin(before.URL) != origin(req.URL) {
+			req.Header.Del("Authorization")
+			req.Header.Del("Cookie")
+		}
+	}
+	return nil
+}
+
+func origin(u *url.URL) string {
+	port := u.Port()
+	switch {
+	case port != "":
+	case u.Scheme == "https":
+		port = "443"
+	case u.Scheme == "http":
+		port = "80"
+	}
+	return u.Scheme + "://" + strings.ToLower(u.Hostname()) + ":" + port
+}
+
 // authorize adds the secret that the step names, or one that is named after
-// the server. It leaves the request when a redirect leads to another server
-// (net/http, Client).
+// the server.
 func (op *download) authorize(req *http.Request) error {
 	secrets := op.tools.Runner.Secrets
 	if op.secret != "" {
