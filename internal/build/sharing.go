@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -86,7 +87,7 @@ func (j *job) place(p CachePlace) (image.Place, error) {
 func (j *job) importCaches(ctx context.Context) error {
 	for _, p := range j.req.Cache.From {
 		step := j.status.Step("importing cache from " + p.String())
-		s, err := j.importCache(ctx, p)
+		sources, err := j.importCache(ctx, p)
 		if ctx.Err() != nil {
 			step.Done(context.Canceled)
 			return context.Cause(ctx)
@@ -96,8 +97,10 @@ func (j *job) importCaches(ctx context.Context) error {
 			j.warn(step, fmt.Sprintf("the cache at %s is not used: %v", p, err))
 			continue
 		}
-		s.Broken = func(err error) { j.warn(step, fmt.Sprintf("the cache at %s is not used any more: %v", p, err)) }
-		j.cache.Import(s)
+		for _, s := range sources {
+			s.Broken = func(err error) { j.warn(step, fmt.Sprintf("the cache at %s is not used any more: %v", p, err)) }
+			j.cache.Import(s)
+		}
 	}
 	return nil
 }
@@ -106,37 +109,59 @@ func (j *job) warn(step *solver.Step, text string) {
 	j.status.Warn(bkclient.VertexWarning{Vertex: step.Digest(), Level: 1, Short: []byte(text)})
 }
 
-func (j *job) importCache(ctx context.Context, p CachePlace) (*cache.Source, error) {
+// importCache opens one. An image for several platforms has the cache of each in
+// its own; what it lacks of those that are built is left out.
+func (j *job) importCache(ctx context.Context, p CachePlace) ([]*cache.Source, error) {
 	at, err := j.place(p)
 	if err != nil {
 		return nil, err
 	}
-	platform, err := j.targetPlatform()
+	wanted, err := j.targetPlatforms()
 	if err != nil {
 		return nil, err
 	}
-	a, err := j.Images.OpenArtifact(ctx, j.lease, at, platform)
-	if err != nil {
-		return nil, err
+	var sources []*cache.Source
+	var seen []digest.Digest
+	var missing error
+	for _, platform := range wanted {
+		a, err := j.Images.OpenArtifact(ctx, j.lease, at, platform)
+		if err == nil && slices.Contains(seen, a.Descriptor.Digest) {
+			continue
+		}
+		var bundle *cache.Bundle
+		if err == nil {
+			seen = append(seen, a.Descriptor.Digest)
+			bundle, err = cache.Extract(a.Config)
+		}
+		switch {
+		case err != nil:
+			missing = cmp.Or(missing, err)
+		case bundle == nil:
+			missing = cmp.Or(missing, fmt.Errorf("%s has no build cache in it: %w", a.Descriptor.Digest, errdefs.ErrNotFound))
+		default:
+			sources = append(sources, &cache.Source{Name: p.String(), Bundle: bundle, Fetch: a.Fetch})
+		}
 	}
-	bundle, err := cache.Extract(a.Config)
-	if err != nil {
-		return nil, err
+	if len(sources) == 0 {
+		return nil, missing
 	}
-	if bundle == nil {
-		return nil, fmt.Errorf("%s has no build cache in it: %w", a.Descriptor.Digest, errdefs.ErrNotFound)
-	}
-	return &cache.Source{Name: p.String(), Bundle: bundle, Fetch: a.Fetch}, nil
+	return sources, nil
 }
 
-// targetPlatform is the one that the request names, if it names one. Of
-// several the cache of this machine's counts.
-func (j *job) targetPlatform() (*ocispec.Platform, error) {
-	if j.req.Language.Platform == "" || strings.Contains(j.req.Language.Platform, ",") {
-		return nil, nil
+// targetPlatforms are those that the request names; nil is this machine's.
+func (j *job) targetPlatforms() ([]*ocispec.Platform, error) {
+	if j.req.Language.Platform == "" {
+		return []*ocispec.Platform{nil}, nil
 	}
-	p, err := image.ParsePlatform(j.req.Language.Platform)
-	return &p, err
+	var list []*ocispec.Platform
+	for _, name := range strings.Split(j.req.Language.Platform, ",") {
+		p, err := image.ParsePlatform(name)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, &p)
+	}
+	return list, nil
 }
 
 // inlineCache adds to config which steps made the image, if that is asked for.
