@@ -148,7 +148,7 @@ func (j *job) sbom(ctx context.Context, config ocispec.Image, b builtImage) (_ [
 func (j *job) provenance(config ocispec.Image, b builtImage) ([]byte, error) {
 	want := j.req.Attest.Provenance
 	p := attest.Build{
-		BuilderID: want.BuilderID, Reproducible: want.Reproducible,
+		BuilderID: want.BuilderID, Reproducible: want.Reproducible || j.req.Verify,
 		Options: j.known.options, Definition: b.ref.Definition(),
 		Builder: j.Platform, Target: config.Platform,
 		Started: j.known.started, Ended: j.Now(),

@@ -140,7 +140,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 		Found: j.known.add, Dated: j.known.date,
 	}
 	s := solver.New(ctx, solver.Options{
-		Operation: func(v *solver.Vertex) (solver.Operation, error) { return ops.New(j.tools, v) },
+		Operation: j.operation,
 		Cache:     j.cache,
 		Journal:   j.journal,
 		Pool:      j.pool, Status: j.status,
@@ -148,8 +148,9 @@ func (j *job) run(ctx context.Context) (Result, error) {
 	})
 	defer s.Close()
 	j.known.options = options
+	answers := &answered{ImageResolver: j.bases}
 	front := &gateway.Client{
-		Solver: s, Status: j.status, Options: options, Platform: j.Platform, Images: j.bases,
+		Solver: s, Status: j.status, Options: options, Platform: j.Platform, Images: answers,
 		Guard: limit.NewGuard(j.req.Language.Args), Dates: j.known.dateOf,
 	}
 	if j.req.Language.Call == CallListContext {
@@ -168,12 +169,23 @@ func (j *job) run(ctx context.Context) (Result, error) {
 	if j.req.Language.Call != "" {
 		return answer(res), nil
 	}
-	out, err := j.export(ctx, res)
+	b, err := takeApart(res)
+	if err != nil {
+		return Result{}, err
+	}
+	if j.req.Verify {
+		if err := j.verify(ctx, s, answers, b); err != nil {
+			return Result{}, err
+		}
+	}
+	out, err := j.export(ctx, b)
 	if err == nil {
 		err = j.exportCaches(ctx, res)
 	}
 	return out, err
 }
+
+func (j *job) operation(v *solver.Vertex) (solver.Operation, error) { return ops.New(j.tools, v) }
 
 func (j *job) frontEnd(ctx context.Context, c *gateway.Client) (*client.Result, error) {
 	if err := c.UseStages(ctx, j.contexts.stages); err != nil {

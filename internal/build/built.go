@@ -42,13 +42,9 @@ type builtImage struct {
 // configDigest is the id of the image if there is only one.
 func (b *built) configDigest() digest.Digest { return digest.FromBytes(b.images[0].config) }
 
-// export makes what the request wants of the front end's result.
-func (j *job) export(ctx context.Context, res *client.Result) (Result, error) {
+// export makes what the request wants of b.
+func (j *job) export(ctx context.Context, b *built) (Result, error) {
 	var out Result
-	b, err := takeApart(res)
-	if err != nil {
-		return out, err
-	}
 	for _, o := range j.req.Outputs {
 		if err := j.output(ctx, o, b, &out); err != nil {
 			return out, err

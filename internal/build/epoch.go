@@ -35,7 +35,7 @@ func (j *job) setEpoch(ctx context.Context, front *gateway.Client) error {
 	if j.epoch == nil {
 		j.epoch = front.Epoch(ctx)
 	}
-	if j.req.Reproducible {
+	if j.req.Reproducible || j.req.Verify {
 		if err := j.reproducible(ctx, front); err != nil {
 			return err
 		}

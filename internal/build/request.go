@@ -33,6 +33,11 @@ type Request struct {
 	// times are one, which needs no clock. docs/adr/0013-reproducible.md.
 	Reproducible bool
 
+	// Verify builds twice, reproducibly, and the second time without a cache.
+	// If the two differ, the request fails with a [DifferenceError] and leaves
+	// all names where they are.
+	Verify bool
+
 	// Jobs is how many steps may run at once; 0 is a number that suits the
 	// machine.
 	Jobs int

@@ -76,6 +76,7 @@ func runBuild(cmd *cobra.Command, e *engine.Engine, f *buildFlags, path string) 
 	for _, p := range res.Pushed {
 		fmt.Fprintf(cmd.ErrOrStderr(), "pushed %s@%s\n", p.Name, p.Descriptor.Digest)
 	}
+	f.verified(cmd.ErrOrStderr(), res)
 	return f.report(cmd.OutOrStdout(), res)
 }
 
@@ -105,7 +106,7 @@ func buildAndShow(ctx context.Context, b *build.Builder, req build.Request, f *b
 		if xerr := build.Excerpt(w, err); xerr != nil {
 			return res, xerr
 		}
-		return res, err
+		return res, differs(w, err)
 	}
 	if mode != progressui.QuietMode && mode != progressui.RawJSONMode {
 		printBuildWarnings(w, warnings)

@@ -33,7 +33,7 @@ type buildFlags struct {
 	progress, iidfile, metadataFile         string
 	listContext                             string
 	explain                                 string
-	reproducible                            bool
+	reproducible, verify                    bool
 	jobs                                    int
 
 	to    []buildOutput
@@ -83,6 +83,7 @@ func (f *buildFlags) add(flags *pflag.FlagSet) {
 	flags.StringArrayVarP(&f.tags, "tag", "t", nil, `Name and optionally a tag (format: "name:tag")`)
 	flags.StringVar(&f.target, "target", "", "Set the target build stage to build")
 	flags.StringArrayVar(&f.ulimits, "ulimit", nil, "Ulimit options")
+	flags.BoolVar(&f.verify, "verify", false, "Build twice, reproducibly, the second time without the cache, and name what differs (exit code 3)")
 	addLegacyBuildFlags(flags)
 }
 
@@ -151,7 +152,7 @@ func (f *buildFlags) request(path string, stdin io.Reader) (build.Request, error
 		},
 		Cache: build.Cache{Ignore: f.noCache, IgnoreStages: f.noCacheFilter, Pull: f.pull, Explain: f.explain != ""},
 
-		Reproducible: f.reproducible, Jobs: f.jobs,
+		Reproducible: f.reproducible, Verify: f.verify, Jobs: f.jobs,
 	}
 	if req.Language.Labels, err = pairs("label", f.labels, true); err != nil {
 		return req, err

@@ -113,6 +113,7 @@ func (e *ExitError) Unwrap() error { return e.Err }
 // Exit codes of ours, as Docker's.
 const (
 	exitFailure = 1
+	exitDiffers = 3   // build --verify has made two images
 	exitUsage   = 125 // a flag that does not parse; a container that could not be made
 )
 

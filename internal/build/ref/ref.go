@@ -153,6 +153,9 @@ func (p *Pool) Keep(layers []Layer) error {
 	return nil
 }
 
+// Layer is the tree of one layer, with the whiteouts in it. The pool closes it.
+func (p *Pool) Layer(d digest.Digest) (tree.FS, error) { return p.open(d) }
+
 func (p *Pool) open(d digest.Digest) (*store.Layer, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -16,6 +16,9 @@ type Status struct {
 	now func() time.Time
 
 	watch func(*bkclient.SolveStatus)
+
+	first  *Status // that hears of everything, with prefix; see Again
+	prefix string
 }
 
 // NewStatus sends to out, which must be drained until [Status.Close] closes
@@ -43,6 +46,10 @@ func (s *Status) Close() {
 
 func (s *Status) send(st *bkclient.SolveStatus) {
 	if s == nil {
+		return
+	}
+	if s.first != nil {
+		s.first.send(st)
 		return
 	}
 	s.mu.Lock()
@@ -74,10 +81,23 @@ func (s *Status) begin(v *bkclient.Vertex) *Step {
 	if s == nil {
 		return step
 	}
+	if s.prefix != "" {
+		step.vertex.Name = s.prefix + v.Name
+		step.vertex.Digest = s.again(v.Digest)
+		step.vertex.Inputs = nil
+		for _, in := range v.Inputs {
+			step.vertex.Inputs = append(step.vertex.Inputs, s.again(in))
+		}
+	}
 	start := s.now()
 	step.vertex.Started = &start
 	step.sendVertex()
 	return step
+}
+
+// again is what the step with digest d is known by, if it is told of again.
+func (s *Status) again(d digest.Digest) digest.Digest {
+	return digest.FromString(s.prefix + d.String())
 }
 
 // Warn shows a warning of the front end beside the step with digest d.
