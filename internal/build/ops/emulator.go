@@ -82,6 +82,18 @@ func emulated(target, machine ocispec.Platform, has func(path string) bool) erro
 	return missing
 }
 
+// unlisted returns a [NoEmulatorError] if the kernel's list can't be seen, so
+// that a program for target was only tried, and did not begin.
+func unlisted(target, machine ocispec.Platform) error {
+	if platforms.Only(machine).Match(target) {
+		return nil
+	}
+	if _, err := binfmt(); err == nil {
+		return nil
+	}
+	return &NoEmulatorError{Platform: target, Machine: machine}
+}
+
 // binfmt reads the kernel's list. Where nobody has mounted it, root mounts it
 // for as long as it takes to read it, unseen by others. In a user namespace
 // that would be another list, an empty one.

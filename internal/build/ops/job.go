@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
-	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -71,8 +71,8 @@ func (j *job) run(ctx context.Context) error {
 	if command := (*sandbox.CommandError)(nil); errors.As(err, &command) {
 		return &ProcessError{Command: strings.Join(j.op.Meta.Args, " "), Code: command.Code, Cause: command}
 	}
-	if err != nil && strings.Contains(err.Error(), "exec format error") && !platforms.Only(j.tools.Platform).Match(j.target()) {
-		return &NoEmulatorError{Platform: j.target(), Machine: j.tools.Platform} // which the kernel's list didn't say
+	if err != nil && strings.Contains(strings.ToLower(err.Error()), "exec format error") {
+		err = cmp.Or(unlisted(j.target(), j.tools.Platform), err)
 	}
 	if err != nil {
 		return fmt.Errorf("run %q: %w", command, err)
@@ -87,12 +87,21 @@ func (j *job) run(ctx context.Context) error {
 	if exit.Code == 0 && len(j.op.Meta.ValidExitCodes) == 0 || slices.Contains(j.op.Meta.ValidExitCodes, int32(exit.Code)) {
 		return nil
 	}
+	if exit.Code == notExecuted {
+		if err := unlisted(j.target(), j.tools.Platform); err != nil {
+			return err
+		}
+	}
 	perr := &ProcessError{Command: command, Code: exit.Code}
 	if exit.OOM {
 		perr.Cause = errors.New("cannot allocate memory")
 	}
 	return perr
 }
+
+// notExecuted is the exit code of libcontainer's init if the kernel did not
+// take the program; what it said is in the log.
+const notExecuted = 255
 
 // ProcessError is a RUN whose program failed. Its text is that of docker
 // build.
