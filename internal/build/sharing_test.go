@@ -91,18 +91,29 @@ func TestTheSmallCacheHasOnlyWhatTheImageHas(t *testing.T) {
 	place := build.CachePlace{Kind: build.CacheLocal, Dir: t.TempDir()}
 	req := dir(ctx)
 	req.Cache.To = []build.CachePlace{place}
-	one.build(req)
+	first := one.build(req)
+	again := build.CachePlace{Kind: build.CacheLocal, Dir: t.TempDir()}
 	req = dir(ctx)
-	req.Cache.From = []build.CachePlace{place}
+	req.Cache.From, req.Cache.To = []build.CachePlace{place}, []build.CachePlace{again}
 	second := two.build(req)
-	for _, step := range []string{madeCopy, madeRun, topCopy, topRun} { // the other stage gives other bytes here
-		if !slices.Contains(second.ran, step) {
-			t.Errorf("%q was cached", step)
+	equal(t, "layers", second.Image.DiffIDs, first.Image.DiffIDs)
+	equal(t, "cached", steps(second.cached), []string{topCopy, topRun})
+	for _, step := range []string{madeCopy, madeRun, topCopy, topRun} {
+		if slices.Contains(second.ran, step) {
+			t.Errorf("%q ran", step)
 		}
 	}
 	if blobs, err := os.ReadDir(filepath.Join(place.Dir, "blobs/sha256")); err != nil || len(blobs) != 4 {
 		t.Errorf("%d blobs, not 2 layers, config and manifest: %v", len(blobs), err)
 	}
+	// What was found in a cache goes into the next one.
+	three := newBench(t)
+	three.busybox()
+	req = dir(ctx)
+	req.Cache.From = []build.CachePlace{again}
+	third := three.build(req)
+	equal(t, "layers", third.Image.DiffIDs, first.Image.DiffIDs)
+	equal(t, "cached", steps(third.cached), []string{topCopy, topRun})
 	// An image of one stage is all there.
 	single := directory(t, map[string]string{"Dockerfile": "FROM busybox\nCOPY src /\nRUN head -c 16 /dev/urandom > /top\n", "src": "1\n"})
 	req = dir(single)
@@ -111,6 +122,68 @@ func TestTheSmallCacheHasOnlyWhatTheImageHas(t *testing.T) {
 	req = dir(single)
 	req.Cache.From = []build.CachePlace{place}
 	equal(t, "cached", steps(two.build(req).cached), []string{"[2/3] COPY src /", "[3/3] RUN head -c 16 /dev/urandom > /top"})
+}
+
+// What a step of the image takes from another stage it is known by, though
+// the stage is in no cache. So the stage runs only if something in it is new.
+func TestAStageThatIsNotInTheImageNeedNotRun(t *testing.T) {
+	for _, kind := range []string{"local", "inline"} {
+		t.Run(kind, func(t *testing.T) {
+			one := newBench(t)
+			ctx := twoStages(t, one, one)
+			text := string(read(t, filepath.Join(ctx, "Dockerfile")))
+			name := registryHost(t, one) + "/app:v1"
+			to := build.CachePlace{Kind: build.CacheLocal, Dir: t.TempDir()}
+			from := to
+			if kind == "inline" {
+				to, from = build.CachePlace{Kind: build.CacheInline}, build.CachePlace{Kind: build.CacheRegistry, Ref: name}
+			}
+			req := dir(ctx, name)
+			req.Cache.To = []build.CachePlace{to}
+			first := one.build(req)
+			if _, err := one.Images.Push(t.Context(), name, image.PushOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			for _, test := range []struct {
+				what, text, src string
+				run, cached     []string
+				ignore          bool
+			}{
+				{"nothing", text, "1\n", nil, []string{topRun}, false},
+				{"the last step", strings.Replace(text, "16 /dev/urandom > /top", "8 /dev/zero > /top", 1), "1\n",
+					[]string{"[stage-1 3/3] RUN head -c 8 /dev/zero > /top"}, []string{topCopy}, false},
+				{"a file of the stage", text, "2\n", []string{madeCopy, madeRun, topCopy, topRun}, nil, false},
+				{"a step of the stage", strings.Replace(text, "> /made", ">/made", 1), "1\n",
+					[]string{"[made 3/3] RUN head -c 16 /dev/urandom >/made", topCopy, topRun}, nil, false},
+				{"nothing, without the cache", text, "1\n", []string{madeCopy, madeRun, topCopy, topRun}, nil, true},
+			} {
+				two := newBench(t)
+				two.busybox()
+				two.Images.Registries = one.Images.Registries
+				write(t, filepath.Join(ctx, "Dockerfile"), test.text)
+				write(t, filepath.Join(ctx, "src"), test.src)
+				req := dir(ctx)
+				req.Cache.From, req.Cache.Ignore = []build.CachePlace{from}, test.ignore
+				o := two.build(req)
+				for _, step := range test.run {
+					if !slices.Contains(o.ran, step) {
+						t.Errorf("%s is new: %q did not run", test.what, step)
+					}
+				}
+				for _, step := range steps(o.ran) {
+					if strings.Contains(step, "RUN") && !slices.Contains(test.run, step) {
+						t.Errorf("%s is new: %q ran", test.what, step)
+					}
+				}
+				for _, step := range test.cached {
+					if !slices.Contains(o.cached, step) {
+						t.Errorf("%s is new: %q was not cached", test.what, step)
+					}
+				}
+				equal(t, test.what+": the made file is the same", two.read(o.Image, "made") == one.read(first.Image, "made"), len(test.cached) > 0)
+			}
+		})
+	}
 }
 
 func TestAnImageCanCarryItsCache(t *testing.T) {

@@ -146,7 +146,7 @@ func (c *Cache) Import(s *Source) { c.sources = append(c.sources, s) }
 // imported looks for e in the sources, in their order.
 func (c *Cache) imported(ctx context.Context, e *Entry) ([]*ref.Ref, error) {
 	for _, s := range c.sources {
-		step := s.find(e.quick, e.content)
+		step := s.find(e.quick, e.content, e.Recipe)
 		if step == nil {
 			continue
 		}
@@ -255,17 +255,9 @@ func (c *Cache) Bundle(ctx context.Context, take func(digest.Digest) bool) (*Bun
 		if !taken(d.refs, take) {
 			continue
 		}
-		quick, err := d.entry.quickKey(ctx)
+		keys, err := d.entry.keys(ctx)
 		if err != nil {
 			return nil, err
-		}
-		content, err := d.entry.contentKey(ctx)
-		if err != nil {
-			return nil, err
-		}
-		keys := []string{quick}
-		if content != quick {
-			keys = append(keys, content)
 		}
 		all = append(all, keyed{keys, d.refs})
 	}

@@ -61,6 +61,10 @@ type Entry struct {
 	in    []*ref.Ref
 	sees  func(int) *View
 
+	// Recipe is one more key for others; see [Cache.Recipe].
+	Recipe string
+	bare   bool // it is the only one: the inputs are not known
+
 	quick, content string // keys; empty until they are needed
 
 	contents map[int]digest.Digest // of inputs that count by content
@@ -89,6 +93,9 @@ func (e *Entry) Lookup(ctx context.Context) ([]*ref.Ref, error) {
 	}
 	return refs, err
 }
+
+// Peek is Lookup in this store alone, for the sake of another step.
+func (e *Entry) Peek(ctx context.Context) ([]*ref.Ref, error) { return e.lookup(ctx) }
 
 func (e *Entry) lookup(ctx context.Context) ([]*ref.Ref, error) {
 	quick, err := e.quickKey(ctx)

@@ -67,6 +67,7 @@ type Solver struct {
 
 	mu    sync.Mutex
 	calls map[digest.Digest]*call
+	facts map[digest.Digest]*fact
 	wait  sync.WaitGroup
 }
 
@@ -85,7 +86,7 @@ func New(ctx context.Context, o Options) *Solver {
 	return &Solver{
 		opts: o, ctx: ctx, stop: stop,
 		slots: semaphore.NewWeighted(int64(max(o.Parallel, 1))),
-		calls: map[digest.Digest]*call{},
+		calls: map[digest.Digest]*call{}, facts: map[digest.Digest]*fact{},
 	}
 }
 
@@ -142,6 +143,12 @@ func (s *Solver) start(v *Vertex) *call {
 // solve yields the outputs of v: from the cache, or by running it when its
 // inputs are there.
 func (s *Solver) solve(v *Vertex) (_ []*ref.Ref, cached bool, _ error) {
+	if refs, entry, err := s.skip(v); err != nil {
+		return nil, false, err
+	} else if refs != nil {
+		s.skipped(v, entry, refs)
+		return refs, true, nil
+	}
 	in, known, err := s.inputs(v)
 	if err != nil {
 		return nil, false, err
@@ -209,6 +216,11 @@ func (s *Solver) outputs(v *Vertex, in []*ref.Ref, known bool, step *Step) ([]*r
 		return s.run(op, in, step)
 	}
 	entry := s.opts.Cache.Entry(key, in, op.Sees)
+	if s.opts.Cache.Recipes() {
+		if entry.Recipe, err = s.fact(v).recipe(); err != nil {
+			return nil, err
+		}
+	}
 	if !v.IgnoreCache {
 		refs, err := entry.Lookup(s.ctx)
 		if err != nil {
