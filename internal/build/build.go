@@ -80,6 +80,7 @@ type job struct {
 	id      string
 	kept    atomic.Bool  // a step that failed is
 	history *history.Log // nil before there is something to tell
+	drawing *drawing     // nil unless there is to be a timeline
 }
 
 // Build carries out r. What goes on is sent to status, which may be nil and
@@ -104,6 +105,7 @@ func (b *Builder) Build(ctx context.Context, r Request, status chan<- *bkclient.
 	}
 	defer j.contexts.Close()
 	j.remember()
+	j.beginDrawing()
 	defer func() { j.remembered(err) }()
 	j.pool = ref.NewPool(b.Store, j.lease)
 	defer j.pool.Close()
@@ -114,6 +116,7 @@ func (b *Builder) Build(ctx context.Context, r Request, status chan<- *bkclient.
 		err = jerr
 	}
 	res.Steps = j.journal.Verdicts()
+	res.Timeline = j.drawn(err)
 	return res, err
 }
 
@@ -144,7 +147,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 		Cache:     j.cache,
 		Journal:   j.journal,
 		Pool:      j.pool, Status: j.status,
-		Parallel: j.parallel(),
+		Parallel: j.parallel(), Trace: j.tracer(j.parallel()),
 	})
 	defer s.Close()
 	j.known.options = options

@@ -15,6 +15,6 @@ func (j *job) newJournal() *cache.Journal {
 		Scope:   j.scope(),
 		Args:    sorted(j.req.Language.Args),
 		Ignored: ignored,
-		Explain: j.req.Cache.Explain,
+		Explain: j.req.Cache.Explain || j.req.Timeline,
 	})
 }

@@ -39,7 +39,7 @@ func (j *job) remembered(err error) {
 	if j.history == nil {
 		return
 	}
-	j.status.Watch(nil)
+	j.status.Unwatch()
 	status := history.Completed
 	switch {
 	case errors.Is(err, context.Canceled):

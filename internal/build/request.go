@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shaleproject/shale/internal/build/cache"
+	"github.com/shaleproject/shale/internal/build/timeline"
 	"github.com/shaleproject/shale/internal/image"
 )
 
@@ -28,6 +29,8 @@ type Request struct {
 	// Outputs are what becomes of the result. Without any it goes into the
 	// list of images, without a name.
 	Outputs []Output
+
+	Timeline bool // take down how the build goes; see [Result.Timeline]
 
 	// Reproducible makes the result depend on nothing but what goes in: all
 	// times are one, which needs no clock. docs/adr/0013-reproducible.md.
@@ -137,6 +140,10 @@ type Result struct {
 
 	// Context is what the build would see of its context, if it was listed.
 	Context []ContextFile
+
+	// Timeline is how the build went, if the request asks for it; also of a
+	// build that failed.
+	Timeline *timeline.Timeline
 
 	// Steps says of each step that can be cached whether it was, and why
 	// not, if the request asks for it; also of a build that failed.

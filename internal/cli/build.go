@@ -101,7 +101,12 @@ func buildAndShow(ctx context.Context, b *build.Builder, req build.Request, f *b
 	}()
 	res, err := b.Build(ctx, req, status)
 	warnings := <-shown
-	f.printVerdicts(w, res.Steps)
+	if f.explain != "" {
+		f.printVerdicts(w, res.Steps)
+	}
+	if f.timeline != "" && res.Timeline != nil {
+		err = errors.Join(err, writeTimeline(f.timeline, res.Timeline))
+	}
 	if err != nil {
 		if xerr := build.Excerpt(w, err); xerr != nil {
 			return res, xerr

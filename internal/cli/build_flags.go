@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,7 +32,7 @@ type buildFlags struct {
 	provenance, sbom, builder, call         string
 	noCache, pull, push, load, quiet, check bool
 	progress, iidfile, metadataFile         string
-	listContext                             string
+	listContext, timeline                   string
 	explain                                 string
 	reproducible, verify                    bool
 	jobs                                    int
@@ -82,6 +83,7 @@ func (f *buildFlags) add(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.agents, "ssh", nil, `SSH agent socket to expose to the build (format: "default|<id>[=<socket>]")`)
 	flags.StringArrayVarP(&f.tags, "tag", "t", nil, `Name and optionally a tag (format: "name:tag")`)
 	flags.StringVar(&f.target, "target", "", "Set the target build stage to build")
+	flags.StringVar(&f.timeline, "timeline", "", "Draw how the build went into an HTML file")
 	flags.StringArrayVar(&f.ulimits, "ulimit", nil, "Ulimit options")
 	flags.BoolVar(&f.verify, "verify", false, "Build twice, reproducibly, the second time without the cache, and name what differs (exit code 3)")
 	addLegacyBuildFlags(flags)
@@ -142,7 +144,13 @@ func (f *buildFlags) request(path string, stdin io.Reader) (build.Request, error
 	if err != nil {
 		return build.Request{}, err
 	}
+	if f.timeline != "" {
+		if info, err := os.Stat(filepath.Dir(f.timeline)); err != nil || !info.IsDir() {
+			return build.Request{}, badValue("timeline", f.timeline, "there is no such directory")
+		}
+	}
 	req := build.Request{
+		Timeline: f.timeline != "",
 		Files:    build.Files{Context: path, Dockerfile: f.file, Stdin: stdin},
 		Language: build.Language{Target: f.target, Platform: platform, Call: f.asked.request, Args: buildArgs(f.args, os.LookupEnv)},
 		Run: build.Run{

@@ -58,11 +58,12 @@ const (
 
 // Verdict says of one step whether it was a hit, and if not, why.
 type Verdict struct {
-	Step    string   `json:"step"`
-	Hit     bool     `json:"hit"`
-	From    string   `json:"from,omitempty"` // the imported cache that had it
-	Reasons []Reason `json:"reasons,omitempty"`
-	More    int      `json:"more,omitempty"` // reasons that are left out
+	Digest  digest.Digest `json:"-"` // of the vertex
+	Step    string        `json:"step"`
+	Hit     bool          `json:"hit"`
+	From    string        `json:"from,omitempty"` // the imported cache that had it
+	Reasons []Reason      `json:"reasons,omitempty"`
+	More    int           `json:"more,omitempty"` // reasons that are left out
 }
 
 // maxReasons bounds the reasons of a verdict: a changed tree is one.
@@ -75,7 +76,7 @@ func (j *Journal) Hit(s Step, e *Entry) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.verdicts = append(j.verdicts, Verdict{Step: s.Name, Hit: true, From: e.from})
+	j.verdicts = append(j.verdicts, Verdict{Digest: s.Digest, Step: s.Name, Hit: true, From: e.from})
 }
 
 // Miss takes down that s was not found, or not looked for. If it is done now,
@@ -97,7 +98,7 @@ func (j *Journal) Miss(ctx context.Context, s Step, e *Entry, looked, done bool)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.o.Explain {
-		v := Verdict{Step: s.Name, Reasons: []Reason{{Kind: KindIgnored, Name: j.o.Ignored}}}
+		v := Verdict{Digest: s.Digest, Step: s.Name, Reasons: []Reason{{Kind: KindIgnored, Name: j.o.Ignored}}}
 		if looked {
 			v.Reasons = j.why(t)
 		}

@@ -9,6 +9,8 @@ import (
 	"path"
 	"slices"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/shaleproject/shale/internal/build/ref"
 	"github.com/shaleproject/shale/internal/tree"
 )
@@ -50,7 +52,8 @@ func shortSum(sum []byte) string { return base64.RawURLEncoding.EncodeToString(s
 
 // Step is a step as a [Journal] knows it.
 type Step struct {
-	Place  string // where it is in the Dockerfile, or what it is
+	Digest digest.Digest // of the vertex
+	Place  string        // where it is in the Dockerfile, or what it is
 	Name   string
 	Parts  []Component
 	Inputs []Input

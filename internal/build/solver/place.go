@@ -28,7 +28,7 @@ func (v *Vertex) place() string {
 
 // journalStep is v as the journal knows it.
 func journalStep(v *Vertex, op Operation) cache.Step {
-	s := cache.Step{Place: v.place(), Name: v.Name}
+	s := cache.Step{Digest: v.Digest, Place: v.place(), Name: v.Name}
 	if d, ok := op.(described); ok {
 		s.Parts = d.Parts()
 	} else {

@@ -56,6 +56,9 @@ type Options struct {
 	Pool     *ref.Pool
 	Status   *Status
 	Parallel int // how many steps may run at once
+
+	// Trace, if not nil, is told how each vertex went.
+	Trace func(Trace)
 }
 
 // Solver solves the graphs of one build.
@@ -160,6 +163,7 @@ func (s *Solver) solve(v *Vertex) (_ []*ref.Ref, cached bool, _ error) {
 	}
 	step := s.opts.Status.Vertex(v)
 	refs, err := s.outputs(v, in, known, step)
+	s.trace(v, step, in, refs)
 	if err != nil && s.ctx.Err() != nil { // stopped, for a reason that lies elsewhere
 		step.Done(context.Canceled)
 		return nil, false, context.Cause(s.ctx)
@@ -228,7 +232,7 @@ func (s *Solver) outputs(v *Vertex, in []*ref.Ref, known bool, step *Step) ([]*r
 		}
 		if refs != nil {
 			step.Cached()
-			s.opts.Journal.Hit(cache.Step{Name: v.Name}, entry)
+			s.opts.Journal.Hit(cache.Step{Digest: v.Digest, Name: v.Name}, entry)
 			return refs, nil
 		}
 	}
@@ -246,5 +250,6 @@ func (s *Solver) run(op Operation, in []*ref.Ref, step *Step) ([]*ref.Ref, error
 		return nil, context.Cause(s.ctx)
 	}
 	defer s.slots.Release(1)
+	step.runs()
 	return op.Run(s.ctx, in, step)
 }

@@ -15,7 +15,7 @@ type Status struct {
 	out chan<- *bkclient.SolveStatus
 	now func() time.Time
 
-	watch func(*bkclient.SolveStatus)
+	watchers []func(*bkclient.SolveStatus)
 
 	first  *Status // that hears of everything, with prefix; see Again
 	prefix string
@@ -27,11 +27,18 @@ func NewStatus(out chan<- *bkclient.SolveStatus, now func() time.Time) *Status {
 	return &Status{out: out, now: now}
 }
 
-// Watch makes f see, one by one, what is told from now on; nil ends that.
+// Watch makes f see, one by one, what is told from now on.
 func (s *Status) Watch(f func(*bkclient.SolveStatus)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.watch = f
+	s.watchers = append(s.watchers, f)
+}
+
+// Unwatch ends every [Status.Watch].
+func (s *Status) Unwatch() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watchers = nil
 }
 
 // Close closes the channel; what comes later is dropped.
@@ -54,8 +61,8 @@ func (s *Status) send(st *bkclient.SolveStatus) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.watch != nil {
-		s.watch(st)
+	for _, watch := range s.watchers {
+		watch(st)
 	}
 	if s.out != nil {
 		s.out <- st
@@ -109,6 +116,7 @@ func (s *Status) Warn(w bkclient.VertexWarning) {
 type Step struct {
 	status *Status
 	vertex bkclient.Vertex
+	began  time.Time // when it got a slot to run in
 }
 
 func (s *Step) sendVertex() {
