@@ -17,7 +17,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -40,32 +39,44 @@ func TestCorpus(t *testing.T) {
 	c.runAll(t)
 }
 
-// TestCorpusOfAnOrdinaryUser runs TestCorpus once more, as a user without
-// rights to whom ids are lent. All images come out the same.
+// TestCorpusOfAnOrdinaryUser runs TestCorpus once more: as a user without
+// rights to whom ids are lent, and as one to whom user namespaces are
+// forbidden. All images come out the same; without a namespace there are
+// those that no program runs for.
 func TestCorpusOfAnOrdinaryUser(t *testing.T) {
 	if os.Geteuid() != 0 || sys.InUserNamespace() || *update {
 		t.Skip("only root can become another user")
 	}
-	if ok, err := condition("userns"); !ok || err != nil {
-		t.Skip("no user namespaces:", err)
-	}
-	if _, err := exec.LookPath("newuidmap"); err != nil {
-		t.Skip(err)
-	}
-	u := newUser(t, "ordinary:200000:65536\n")
-	var out []byte
-	err := sys.PrivateMounts(func() (err error) {
-		if err = sys.MountAll(u.mounts); err != nil {
-			return err
-		}
-		cmd := exec.Command("/proc/self/exe", "-test.run=^TestCorpus$")
-		cmd.Env = []string{"HOME=" + u.home, "TMPDIR=" + u.home, "PATH=" + os.Getenv("PATH"), "SHALE_TEST_BINARY=" + binary}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinary, Gid: ordinary}}
-		out, err = cmd.CombinedOutput()
-		return err
-	})
-	if err != nil {
-		t.Errorf("%v\n%s", err, out)
+	for name, how := range map[string]struct {
+		lent string
+		args []string
+	}{
+		"ids lent":          {lent, nil},
+		"without namespace": {"", withoutNamespaces()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := newUser(t, how.lent)
+			self, err := os.Executable()
+			if err != nil {
+				t.Fatal(err)
+			}
+			u.copyFile(t, self, "corpus.test") // where the tests are, the user may have no way to
+			if err := os.CopyFS(u.path("testdata"), os.DirFS("testdata")); err != nil {
+				t.Fatal(err)
+			}
+			u.be(t, func() {
+				args := append(how.args, u.path("corpus.test"), "-test.run=^TestCorpus$", "-test.v")
+				cmd := u.command(args[0], args[1:]...)
+				cmd.Env = append(cmd.Env, "TMPDIR="+u.home, binaryEnv+"="+binary)
+				out, err := cmd.CombinedOutput()
+				if err != nil {
+					t.Errorf("%v\n%s", err, out)
+				}
+				if n := bytes.Count(out, []byte("--- PASS: TestCorpus/case/")); n < 100 {
+					t.Errorf("only %d cases were built", n)
+				}
+			})
+		})
 	}
 }
 

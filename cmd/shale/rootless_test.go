@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -55,15 +56,12 @@ func TestScriptsAsAnOrdinaryUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The limit is that of a namespace, not of the machine: namespaces(7).
-	const forbidden = "echo 0 > /proc/sys/user/max_user_namespaces && ! unshare --user true 2> /dev/null &&" +
-		` exec setpriv --ambient-caps=-all --inh-caps=-all "$0" "$@"`
 	for name, how := range map[string]struct {
 		args []string
 		env  string
 	}{
 		"with user namespaces": {nil, containersEnv + "=1"},
-		"without":              {[]string{"unshare", "--user", "--map-current-user", "--keep-caps", "sh", "-c", forbidden}, ""},
+		"without":              {withoutNamespaces(), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := newUser(t, lent)
@@ -124,6 +122,66 @@ RUN --network=none --mount=type=bind,target=/ctx cp -p /ctx/Dockerfile /made/own
 	}
 }
 
+// TestABuildWithOneIDKeepsOwnersOrSaysWhatIsMissing builds on files of others as a
+// user without ids of /etc/subuid. What is only changed keeps its owner; what
+// would take another id tells how to come by one.
+func TestABuildWithOneIDKeepsOwnersOrSaysWhatIsMissing(t *testing.T) {
+	const base = "FROM scratch\nADD busybox.tar /\nENV PATH=/bin\nCOPY --chown=5:6 file /data/file\nCOPY --chown=5:6 file /data/mode\n"
+	const advice = "apt-get install uidmap"
+	u := newUser(t, "")
+	u.copyFile(t, u.path("busybox.tar"), "context/busybox.tar")
+	build := func(steps string) (output string, code int) {
+		if err := os.WriteFile(u.path("context/Dockerfile"), []byte(base+steps), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		cmd := u.command(binary, "build", "--network", "none", "-o", "type=tar,dest=out.tar", "context")
+		out, _ := cmd.CombinedOutput()
+		return string(out), cmd.ProcessState.ExitCode()
+	}
+	u.be(t, func() {
+		out, code := build("RUN touch /data/new && echo more >> /data/file && chmod 600 /data/mode && chmod 711 /\n")
+		if code != 0 {
+			t.Fatalf("exit code %d\n%s", code, out)
+		}
+		got := ownersIn(t, u.path("out.tar"))
+		for name, owner := range map[string]string{"data/": "5:6", "data/file": "5:6", "data/mode": "5:6", "data/new": "0:0"} {
+			if got[name] != owner {
+				t.Errorf("%s belongs to %s, want %s", name, got[name], owner)
+			}
+		}
+		for _, steps := range []string{"RUN chown 5:6 /bin\n", "USER 5\nRUN true\n", "RUN echo a:x:5:6::: > /etc/passwd; su a -c true\n"} {
+			if out, code := build(steps); code != 1 || !strings.Contains(out, advice) {
+				t.Errorf("%s: exit code %d\n%s", steps, code, out)
+			}
+		}
+		if out, code := build("RUN false\n"); code != 1 || strings.Contains(out, advice) {
+			t.Errorf("a program that fails for another reason: exit code %d\n%s", code, out)
+		}
+	})
+	u.leavesNothing(t)
+}
+
+// ownersIn lists the owners of files in a tar.
+func ownersIn(t *testing.T, file string) map[string]string {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	owners := map[string]string{}
+	for r := tar.NewReader(f); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return owners
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		owners[h.Name] = fmt.Sprintf("%d:%d", h.Uid, h.Gid)
+	}
+}
+
 // manifestOf reads what a build has said about the image.
 func manifestOf(t *testing.T, file string) string {
 	t.Helper()
@@ -138,6 +196,15 @@ func manifestOf(t *testing.T, file string) string {
 		t.Fatalf("%v: %s", err, data)
 	}
 	return m.Digest
+}
+
+// withoutNamespaces is how a command is run that can make no user namespace, and
+// so no other either. The limit is that of a namespace, not of the machine:
+// namespaces(7).
+func withoutNamespaces() []string {
+	const forbidden = "echo 0 > /proc/sys/user/max_user_namespaces && ! unshare --user true 2> /dev/null &&" +
+		` exec setpriv --ambient-caps=-all --inh-caps=-all "$0" "$@"`
+	return []string{"unshare", "--user", "--map-current-user", "--keep-caps", "sh", "-c", forbidden}
 }
 
 // user is an ordinary user with a home of their own.

@@ -151,15 +151,11 @@ func (c *Containers) commitLayer(ctx context.Context, r *record, lease *store.Le
 // writeChanges writes what the container has changed of its image's files as a
 // layer.
 func (r *record) writeChanges(ctx context.Context, w io.Writer, files *imageTree) error {
-	root, err := files.Lstat(".")
-	if err != nil {
-		return err
-	}
 	tar := layer.NewWriter(w)
-	err = layer.FromUpper(ctx, tar, r.path(upperDir), layer.UpperOptions{
-		Root: root,
-		Skip: r.isPlace,
-		Warn: func(string, error) {}, // sockets have no place in an image, as in Docker's
+	err := layer.FromUpper(ctx, tar, r.path(upperDir), layer.UpperOptions{
+		Below: files,
+		Skip:  r.isPlace,
+		Warn:  func(string, error) {}, // sockets have no place in an image, as in Docker's
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil // it has never run

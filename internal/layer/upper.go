@@ -23,10 +23,14 @@ type UpperOptions struct {
 	// have; later ones are set to it (SOURCE_DATE_EPOCH).
 	Epoch *time.Time
 
-	// Root, if not nil, is the root directory that the upper was made like.
-	// The layer has a member for its root if the upper's is another by now:
-	// in mode, owner or extended attributes, not in time alone.
-	Root fs.FileInfo
+	// Below, if not nil, is what the upper lay over. The layer has a member
+	// for its root if the upper's is another by now than the one below: in
+	// mode, owner or extended attributes, not in time alone. In a user
+	// namespace with a single id, where every file seems to belong to root,
+	// what was there before has the owner that it has below.
+	Below interface {
+		Lstat(name string) (fs.FileInfo, error)
+	}
 
 	// Skip, if not nil, says of a name whether to leave it out, together
 	// with what lies below it: mount points that the run made, say.
@@ -50,7 +54,7 @@ func FromUpper(ctx context.Context, w *Writer, upper string, o UpperOptions) err
 		return fmt.Errorf("read upper directory: %w", err)
 	}
 	defer dir.Close()
-	u := &upperReader{ctx: ctx, w: w, o: o, linked: map[[2]uint64]string{}}
+	u := &upperReader{ctx: ctx, w: w, o: o, linked: map[[2]uint64]string{}, alone: sys.InUserNamespace() && sys.MappedIDs() <= 1}
 	if err := u.root(dir); err != nil {
 		return fmt.Errorf("read upper directory: %w", err)
 	}
@@ -65,6 +69,7 @@ type upperReader struct {
 	w      *Writer
 	o      UpperOptions
 	linked map[[2]uint64]string // device and inode to the first name
+	alone  bool                 // there is a single id
 }
 
 // overlayAttrs is what overlayfs says about a file in an upper directory, in
@@ -72,6 +77,7 @@ type upperReader struct {
 type overlayAttrs struct {
 	opaque   bool
 	whiteout bool
+	copied   bool   // it was copied up, and is no new file
 	refers   string // the attribute that makes the file incomplete
 }
 
@@ -95,6 +101,8 @@ func splitAttrs(attrs map[string][]byte) (o overlayAttrs) {
 			o.opaque = o.opaque || string(value) == "y"
 		case "whiteout":
 			o.whiteout = true
+		case "origin":
+			o.copied = true
 		case "redirect", "metacopy":
 			o.refers = name
 		}
@@ -102,11 +110,14 @@ func splitAttrs(attrs map[string][]byte) (o overlayAttrs) {
 	return o
 }
 
-// root writes the root directory if it changed. Where a user has a single id,
-// an owner says nothing, and the member has that of before.
+// root writes the root directory if it changed.
 func (u *upperReader) root(d *sys.Dir) error {
-	if u.o.Root == nil {
+	if u.o.Below == nil {
 		return nil
+	}
+	below, err := u.o.Below.Lstat(".")
+	if err != nil {
+		return err
 	}
 	st, err := d.Self()
 	if err != nil {
@@ -117,18 +128,18 @@ func (u *upperReader) root(d *sys.Dir) error {
 		return err
 	}
 	splitAttrs(attrs)
-	was := u.o.Root.Sys().(*Stat)
+	was := below.Sys().(*Stat)
+	if u.alone {
+		st.UID, st.GID = was.UID, was.GID
+	}
 	if sys.InUserNamespace() {
-		if sys.MappedIDs() <= 1 {
-			st.UID, st.GID = was.UID, was.GID
-		}
 		for name, value := range was.Xattrs {
 			if !strings.HasPrefix(name, "user.") { // only root could have kept it
 				attrs[name] = value
 			}
 		}
 	}
-	if st.Mode&0o7777 == unixMode(u.o.Root.Mode())&0o7777 && st.UID == was.UID && st.GID == was.GID &&
+	if st.Mode&0o7777 == unixMode(below.Mode())&0o7777 && st.UID == was.UID && st.GID == was.GID &&
 		maps.EqualFunc(attrs, was.Xattrs, bytes.Equal) {
 		return nil
 	}
@@ -179,6 +190,9 @@ func (u *upperReader) file(d *sys.Dir, base, full string) error {
 	case o.whiteout && st.Mode&typeMask == typeRegular && st.Size == 0:
 		return u.w.Whiteout(full)
 	}
+	if o.copied && u.alone {
+		u.ownerBelow(full, &st)
+	}
 	h := u.header(full, st, attrs)
 	key := [2]uint64{st.Dev, st.Ino}
 	if first, ok := u.linked[key]; ok {
@@ -211,6 +225,19 @@ func (u *upperReader) file(d *sys.Dir, base, full string) error {
 		return nil
 	}
 	return u.w.WriteHeader(h)
+}
+
+// ownerBelow gives st the owner that the file has below, if it is there.
+func (u *upperReader) ownerBelow(full string, st *sys.Inode) {
+	if u.o.Below == nil {
+		return
+	}
+	below, err := u.o.Below.Lstat(full)
+	if err != nil || uint32(unixMode(below.Mode()))&typeMask != st.Mode&typeMask {
+		return // it had another name
+	}
+	was := below.Sys().(*Stat)
+	st.UID, st.GID = was.UID, was.GID
 }
 
 func (u *upperReader) warn(full string, err error) {

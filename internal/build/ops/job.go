@@ -48,11 +48,12 @@ func (j *job) path(elem ...string) string { return filepath.Join(append([]string
 // run starts the sandbox and waits for its end.
 func (j *job) run(ctx context.Context) error {
 	j.tools.sweep.Do(sweepCgroups)
+	said := &refusals{Writer: j.step.Log(solver.Stderr)}
 	config := sandbox.Config{
 		ID: j.id, Dir: j.path("state"),
 		Mounts:  j.plan.mounts,
 		Stdout:  j.step.Log(solver.Stdout),
-		Stderr:  j.step.Log(solver.Stderr),
+		Stderr:  said,
 		Runtime: j.tools.Runner.Runtime,
 	}
 	if err := os.Mkdir(config.Dir, 0o700); err != nil {
@@ -75,7 +76,7 @@ func (j *job) run(ctx context.Context) error {
 		err = cmp.Or(unlisted(j.target(), j.tools.Platform), err)
 	}
 	if err != nil {
-		return fmt.Errorf("run %q: %w", command, err)
+		return fmt.Errorf("run %q: %w", command, unlent(err, j.op.Meta.User))
 	}
 	exit, err := s.Wait(ctx)
 	if derr := s.Delete(); err == nil {
@@ -92,6 +93,7 @@ func (j *job) run(ctx context.Context) error {
 			return err
 		}
 	}
+	said.explain()
 	perr := &ProcessError{Command: command, Code: exit.Code}
 	if exit.OOM {
 		perr.Cause = errors.New("cannot allocate memory")
@@ -137,14 +139,10 @@ func (j *job) collect(ctx context.Context) ([]*ref.Ref, error) {
 		if err != nil {
 			return nil, err
 		}
-		root, err := below.Lstat(".")
-		if err != nil {
-			return nil, err
-		}
 		l, err := j.tools.Pool.Write(ctx, ref.Layer{Created: j.tools.now(), By: j.name}, func(w *layer.Writer) error {
 			return layer.FromUpper(ctx, w, o.upper, layer.UpperOptions{
 				Epoch: j.tools.Epoch,
-				Root:  root,
+				Below: below,
 				Warn: func(name string, err error) {
 					fmt.Fprintf(j.step.Log(solver.Stderr), "warning: %s is left out of the layer: %v\n", name, err)
 				},
