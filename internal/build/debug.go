@@ -56,6 +56,7 @@ func (j *job) keep(ctx context.Context, f failure.Failure, dir string) error {
 		return nil
 	}
 	f.ID, f.Scope = j.id, j.scopeDigest()
+	f.Step, f.Command = j.scrub(f.Step), j.scrub(f.Command)
 	f.Context = j.scrub(j.req.Files.Context)
 	if j.contexts.place != "" {
 		f.Context = j.contexts.place

@@ -53,6 +53,7 @@ func (t *Tools) Debug(ctx context.Context, f failure.Failure, dir string, p Prog
 			return sandbox.Exit{}, err
 		}
 	}
+	j.op.Meta.Args = p.Args
 	spec, err := j.spec(j.id)
 	if err != nil {
 		return sandbox.Exit{}, err
@@ -63,7 +64,6 @@ func (t *Tools) Debug(ctx context.Context, f failure.Failure, dir string, p Prog
 			spec.Process.Env = append(spec.Process.Env, "TERM=xterm")
 		}
 	}
-	spec.Process.Args = p.Args
 	config := sandbox.Config{
 		ID: j.id, Dir: j.path("state"), Mounts: j.plan.mounts, Spec: spec,
 		Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr, Runtime: t.Runner.Runtime,

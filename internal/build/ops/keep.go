@@ -47,7 +47,7 @@ func (j *job) failure(ctx context.Context, process *ProcessError) (f failure.Fai
 		Inputs: make([][]digest.Digest, len(j.in)),
 	}
 	op := j.op.CloneVT()
-	op.Meta.ProxyEnv = nil
+	op.Meta.ProxyEnv, op.Meta.Args = nil, nil // neither is needed again
 	if f.Op, err = op.MarshalVT(); err != nil {
 		return f, err
 	}
