@@ -117,6 +117,14 @@ func (e *Entry) lookup(ctx context.Context) ([]*ref.Ref, error) {
 	return refs, e.cache.put(quick, refs)
 }
 
+// Key is what two steps have in common that do the same to the same files.
+func (e *Entry) Key(ctx context.Context) (string, error) {
+	if _, err := e.quickKey(ctx); err != nil {
+		return "", err
+	}
+	return e.contentKey(ctx)
+}
+
 // Store remembers refs as what the step yields.
 func (e *Entry) Store(ctx context.Context, refs []*ref.Ref) error {
 	quick, err := e.quickKey(ctx)

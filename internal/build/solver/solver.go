@@ -71,6 +71,7 @@ type Solver struct {
 	mu    sync.Mutex
 	calls map[digest.Digest]*call
 	facts map[digest.Digest]*fact
+	steps map[string]*call // by what they do, see once
 	wait  sync.WaitGroup
 }
 
@@ -89,7 +90,7 @@ func New(ctx context.Context, o Options) *Solver {
 	return &Solver{
 		opts: o, ctx: ctx, stop: stop,
 		slots: semaphore.NewWeighted(int64(max(o.Parallel, 1))),
-		calls: map[digest.Digest]*call{}, facts: map[digest.Digest]*fact{},
+		calls: map[digest.Digest]*call{}, facts: map[digest.Digest]*fact{}, steps: map[string]*call{},
 	}
 }
 
@@ -236,12 +237,45 @@ func (s *Solver) outputs(v *Vertex, in []*ref.Ref, known bool, step *Step) ([]*r
 			return refs, nil
 		}
 	}
-	refs, err := s.run(op, in, step)
+	refs, first, err := s.once(entry, func() ([]*ref.Ref, error) { return s.run(op, in, step) })
 	if err == nil {
 		err = entry.Store(s.ctx, refs)
 	}
+	if !first && err == nil {
+		step.Cached()
+		s.opts.Journal.Hit(cache.Step{Digest: v.Digest, Name: v.Name}, entry)
+		return refs, nil
+	}
 	s.opts.Journal.Miss(s.ctx, journalStep(v, op), entry, !v.IgnoreCache, err == nil)
 	return refs, err
+}
+
+// once runs a step, or waits for the one that does the same to the same files.
+// Such steps may be several vertices: where platforms take different files of
+// the context, the front end has a context for each, and so all that follows.
+func (s *Solver) once(e *cache.Entry, run func() ([]*ref.Ref, error)) (_ []*ref.Ref, first bool, _ error) {
+	key, err := e.Key(s.ctx)
+	if err != nil {
+		return nil, true, err
+	}
+	s.mu.Lock()
+	c, found := s.steps[key]
+	if !found {
+		c = &call{done: make(chan struct{})}
+		s.steps[key] = c
+	}
+	s.mu.Unlock()
+	if !found {
+		defer close(c.done)
+		c.refs, c.err = run()
+		return c.refs, true, c.err
+	}
+	select {
+	case <-c.done:
+		return c.refs, false, c.err
+	case <-s.ctx.Done():
+		return nil, false, context.Cause(s.ctx)
+	}
 }
 
 // run carries out a step when there is room for it.
