@@ -153,7 +153,7 @@ func (s *Solver) knownInputs(v *Vertex) ([]*ref.Ref, error) {
 // skip returns what v yields if a cache of others has it and an input would
 // have to run: that need not run then. What of the inputs is known is shown.
 func (s *Solver) skip(v *Vertex) ([]*ref.Ref, *cache.Entry, error) {
-	if !s.opts.Cache.Imports() || isSource(v) || v.IgnoreCache {
+	if s.opts.Cache == nil || !s.opts.Cache.Imports() || isSource(v) || v.IgnoreCache {
 		return nil, nil, nil
 	}
 	in, err := s.knownInputs(v)
@@ -180,6 +180,6 @@ func (s *Solver) skipped(v *Vertex, entry *cache.Entry, refs []*ref.Ref) {
 	step.Done(nil)
 	if entry != nil {
 		s.opts.Cache.Taken(entry, refs)
-		s.opts.Journal.Hit(cache.Step{Name: v.Name}, entry)
+		s.opts.Journal.Hit(cache.Step{Digest: v.Digest, Name: v.Name}, entry)
 	}
 }
