@@ -1,11 +1,14 @@
 package build_test
 
 import (
+	"bytes"
 	"encoding/base64"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -145,4 +148,40 @@ func TestARepositoryThatHasMovedIsFound(t *testing.T) {
 	req := dockerfile("FROM scratch\nADD " + server.URL + "/old/repo.git /r\n")
 	req.Run.Secrets = map[string][]byte{"GIT_AUTH_TOKEN": []byte("t0ken")}
 	equal(t, "tree", b.names(b.build(req).Image), []string{"r", "r/a"})
+}
+
+// While git talks to a server, its token is in the arguments and the environment
+// of no process.
+func TestB13AGitTokenIsInNoProcessList(t *testing.T) {
+	const token = "pr0c3ss-c4n4ry"
+	behind, _ := repository(t, map[string]string{"a": "a\n"})
+	to, err := url.Parse(behind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	header := base64.StdEncoding.EncodeToString([]byte("x-access-token:" + token))
+	looked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		files, _ := filepath.Glob("/proc/[0-9]*/[ce][mn][dv]*") // cmdline and environ
+		for _, name := range files {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				continue // it has ended, or is somebody else's
+			}
+			looked++
+			if bytes.Contains(data, []byte(token)) || bytes.Contains(data, []byte(header)) {
+				t.Errorf("%s holds it: %q", name, data)
+			}
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	b := newBench(t)
+	req := dockerfile("FROM scratch\nADD " + server.URL + "/repo.git /r\n")
+	req.Run.Secrets = map[string][]byte{"GIT_AUTH_TOKEN": []byte(token)}
+	b.build(req)
+	if looked == 0 {
+		t.Error("no process was looked at")
+	}
 }
