@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/sirupsen/logrus"
@@ -23,7 +24,14 @@ import (
 )
 
 func main() {
-	os.Exit(run())
+	// The process's first thread does nothing. /proc/self shows the namespaces
+	// of that one, and it can't be ended: a library that changes the namespaces
+	// of whatever thread it runs on, as libcontainer does for a container's
+	// mounts, would leave the process as a whole inside the container.
+	runtime.LockOSThread()
+	code := make(chan int)
+	go func() { code <- run() }()
+	os.Exit(<-code)
 }
 
 func run() int {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -40,12 +41,28 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	os.Exit(clean(m))
+}
+
+// clean runs the tests in a directory of their own, so that what they leave
+// behind is told from what other tests have at the same time.
+func clean(m *testing.M) int {
+	runtime.LockOSThread() // as main does: no test runs on the first thread
+	dir, err := os.MkdirTemp("", "shale-container-")
+	if err == nil {
+		err = os.Setenv("TMPDIR", dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
 	code := m.Run()
 	if left := leftovers(); left != "" {
 		fmt.Fprintln(os.Stderr, "left behind:", left)
 		code = 1
 	}
-	os.Exit(code)
+	return code
 }
 
 // made are the ids of containers that tests have left to their clean-up.
@@ -57,7 +74,7 @@ func leftovers() string {
 	var left []string
 	mounts, _ := os.ReadFile("/proc/self/mounts")
 	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, "/rootfs ") {
+		if strings.Contains(line, os.TempDir()) {
 			left = append(left, line)
 		}
 	}
