@@ -241,6 +241,7 @@ func newUser(t *testing.T, lent string) *user {
 	for name, content := range map[string]string{
 		"context/Dockerfile": "FROM box\nRUN ip route | grep -q default\nRUN echo made > /made && chmod 4711 /made\nCOPY file /file\n",
 		"context/file":       "copied\n",
+		"context/failing":    "FROM box\nWORKDIR /d\nRUN touch old\nRUN rm old /etc/group && mkdir new && echo left > new/x && exit 3\n",
 		"passwd":             fmt.Sprintf("root:x:0:0::/:/bin/sh\nordinary:x:%d:%d::/:/bin/sh\n", ordinary, ordinary),
 		"subuid":             lent,
 		"subgid":             lent,
@@ -353,6 +354,9 @@ func (u *user) live(t *testing.T) {
 	}
 	expect("sha256:", "build", "-q", "-t", "app", "context")
 	expect("made\ncopied\n", "run", "--rm", "--network", "host", "app", "cat", "/made", "/file")
+	u.refused(t, 1, "build", "--network", "none", "-f", "context/failing", "context")
+	expect("/d\nleft\nnew\n", "debug", "--", "sh", "-c", "pwd; cat new/x; ls; rm -r new; test ! -e /etc/group")
+	expect("left\n", "debug", "--", "cat", "new/x")
 	u.shale(t, "run", "-d", "--network", "none", "--name", "here", "app", "sh", "-c", "echo mine > /own; sleep 1000")
 	// Each command is a process of its own, and finds the way to the container.
 	expect("mine\n", "exec", "here", "sh", "-c", "until cat /own; do :; done")
