@@ -287,10 +287,16 @@ func (c *corpus) image(t *testing.T, id digest.Digest) *flatImage {
 }
 
 // serve serves the files of each case's directory "http" below its name.
-// What is called "undated…" has no Last-Modified.
+// What is called "undated…" has no Last-Modified, and what lies in "private" is
+// for those who have the token.
 func (c *corpus) serve(w http.ResponseWriter, r *http.Request) {
 	name, file, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	path := filepath.Join(c.dir, name, "http", filepath.FromSlash(file))
+	if _, password, _ := r.BasicAuth(); strings.HasPrefix(file, "private/") && r.Header.Get("Authorization") != "Bearer t0ken" && password != "t0ken" {
+		w.Header().Set("WWW-Authenticate", "Basic")
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		http.NotFound(w, r)
