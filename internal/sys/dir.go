@@ -4,9 +4,7 @@ package sys
 
 import (
 	"errors"
-	"fmt"
 	"os"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -138,18 +136,4 @@ func ReadLinkAt(dir *os.File, name string) (string, error) {
 			return string(buf[:n]), nil
 		}
 	}
-}
-
-// XattrAt returns one extended attribute of name in the directory dir, nil if
-// there is none. A symbolic link is not followed.
-func XattrAt(dir *os.File, name, attr string) ([]byte, error) {
-	path := "/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/" + name
-	value, err := sized(func(buf []byte) (int, error) { return unix.Lgetxattr(path, attr, buf) })
-	switch {
-	case errors.Is(err, unix.ENODATA), errors.Is(err, unix.EOPNOTSUPP):
-		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("read extended attribute %s of %s/%s: %w", attr, dir.Name(), name, classify(err))
-	}
-	return value, nil
 }

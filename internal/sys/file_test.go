@@ -3,6 +3,7 @@
 package sys
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -158,6 +159,42 @@ func TestXattrsAreReadFromTheLinkItself(t *testing.T) {
 		t.Errorf("link: %v, %v", got, err)
 	}
 	if _, err := Xattrs(filepath.Join(dir, "none")); !errdefs.IsNotFound(err) {
+		t.Errorf("missing file: %v", err)
+	}
+}
+
+func TestAnXattrBelowADirectoryIsTheSameOnOldKernels(t *testing.T) {
+	at := t.TempDir()
+	file := write(t, filepath.Join(at, "file"), "")
+	if err := os.Symlink("file", filepath.Join(at, "link")); err != nil {
+		t.Fatal(err)
+	}
+	long := bytes.Repeat([]byte("x"), 1000)
+	if err := SetXattr(file, "user.long", long); errdefs.IsNotImplemented(err) {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.Open(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if value, err := XattrAt(dir, "file", "user.long"); err != nil || !bytes.Equal(value, long) {
+		t.Errorf("file: %d bytes, %v", len(value), err)
+	}
+	if value, err := xattrByPath(int(dir.Fd()), "file", "user.long"); err != nil || !bytes.Equal(value, long) {
+		t.Errorf("file by its path: %d bytes, %v", len(value), err)
+	}
+	for _, name := range []string{"file", "link"} {
+		if value, err := XattrAt(dir, name, "user.none"); err != nil || value != nil {
+			t.Errorf("%s has %q, %v", name, value, err)
+		}
+	}
+	if value, err := XattrAt(dir, "link", "user.long"); err != nil || value != nil {
+		t.Errorf("the link has %d bytes, %v", len(value), err)
+	}
+	if _, err := XattrAt(dir, "none", "user.long"); !errdefs.IsNotFound(err) {
 		t.Errorf("missing file: %v", err)
 	}
 }

@@ -149,7 +149,9 @@ func (r *reader) read(e *digestEntry) error {
 		if err != nil {
 			return fmt.Errorf("read %s: %w", absolute(e.path), classed(err))
 		}
-		n, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{f}, r.buf)
+		// A file that has grown meanwhile says so when it is closed: nothing
+		// has to be read beyond its end.
+		n, err := io.CopyBuffer(struct{ io.Writer }{w}, io.LimitReader(f, e.info.Size()), r.buf)
 		if err != nil {
 			f.Close()
 			return fmt.Errorf("read %s: %w", absolute(e.path), err)
