@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"runtime"
@@ -54,6 +55,7 @@ func run() int {
 	}
 	// Libraries print nothing; what matters comes back as an error.
 	logrus.SetOutput(io.Discard)
+	log.SetOutput(io.Discard)
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -70,6 +70,7 @@ type job struct {
 	lease    *store.Lease
 	pool     *ref.Pool
 	contexts *contexts
+	agents   *agents
 	journal  *cache.Journal
 	cache    *cache.Cache
 	bases    *bases
@@ -104,6 +105,10 @@ func (b *Builder) Build(ctx context.Context, r Request, status chan<- *bkclient.
 		return Result{}, err
 	}
 	defer j.contexts.Close()
+	if j.agents, err = openAgents(r.Run.Agents, r.Run.Keys); err != nil {
+		return Result{}, err
+	}
+	defer j.agents.Close()
 	j.remember()
 	j.beginDrawing()
 	defer func() { j.remembered(err) }()
@@ -211,7 +216,7 @@ func (j *job) runner() ops.Runner {
 	return ops.Runner{
 		Rootfs: j.rootfs, Networks: j.Networks, Runtime: j.Runtime,
 		ResolvConf: hostResolvConf(),
-		Secrets:    run.Secrets, Sockets: run.Agents,
+		Secrets:    run.Secrets, Sockets: j.agents.sockets,
 		HostNetwork: run.HostNetwork || run.Network == "host",
 		Insecure:    run.Insecure,
 		Keep:        j.keep,

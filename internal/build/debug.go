@@ -125,6 +125,10 @@ func (b *Builder) Debug(ctx context.Context, id string, run Run) (_ *Debugging, 
 	pool := ref.NewPool(b.Store, lease)
 	d.closers = append(d.closers, pool.Close)
 	j := &job{Builder: b, req: Request{Run: run}}
+	if j.agents, err = openAgents(run.Agents, run.Keys); err != nil {
+		return nil, err
+	}
+	d.closers = append(d.closers, j.agents.Close)
 	d.tools = &ops.Tools{
 		Store: b.Store, Lease: lease, Pool: pool,
 		Now: b.Now, Platform: b.Platform, Runner: j.runner(),

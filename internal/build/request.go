@@ -86,6 +86,9 @@ type Run struct {
 	Secrets map[string][]byte
 	Agents  map[string]string // sockets of SSH agents
 
+	// Keys are files with private keys; each id gets an agent that has them.
+	Keys map[string][]string
+
 	// HostNetwork and Insecure allow a RUN to ask for more than the rest
 	// gets.
 	HostNetwork, Insecure bool

@@ -23,16 +23,8 @@ import (
 // returns its socket and the key.
 func sshAgent(t *testing.T, comment string) (socket string, key ssh.PublicKey) {
 	t.Helper()
-	for _, tool := range []string{"ssh", "ssh-agent", "ssh-add", "ssh-keygen"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip("no OpenSSH client (Debian: openssh-client):", err)
-		}
-	}
-	dir := t.TempDir()
-	file, socket := filepath.Join(dir, "key"), filepath.Join(dir, "agent")
-	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", file).CombinedOutput(); err != nil {
-		t.Fatalf("ssh-keygen: %v\n%s", err, out)
-	}
+	file, key := sshKey(t, comment, "")
+	socket = filepath.Join(filepath.Dir(file), "agent")
 	agent := exec.Command("ssh-agent", "-D", "-a", socket)
 	if err := agent.Start(); err != nil {
 		t.Fatal(err)
@@ -49,14 +41,29 @@ func sshAgent(t *testing.T, comment string) (socket string, key ssh.PublicKey) {
 			t.Fatalf("ssh-add: %v\n%s", err, out)
 		}
 	}
-	key, _, _, _, err := ssh.ParseAuthorizedKey(read(t, file+".pub"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := os.Remove(file); err != nil { // the agent alone has it now
 		t.Fatal(err)
 	}
 	return socket, key
+}
+
+// sshKey makes a private key.
+func sshKey(t *testing.T, comment, passphrase string) (file string, key ssh.PublicKey) {
+	t.Helper()
+	for _, tool := range []string{"ssh", "ssh-agent", "ssh-add", "ssh-keygen"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip("no OpenSSH client (Debian: openssh-client):", err)
+		}
+	}
+	file = filepath.Join(t.TempDir(), "key")
+	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", comment, "-f", file).CombinedOutput(); err != nil {
+		t.Fatalf("ssh-keygen: %v\n%s", err, out)
+	}
+	key, _, _, _, err := ssh.ParseAuthorizedKey(read(t, file+".pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file, key
 }
 
 // sshServer serves git below root to the user git with that key, and returns
@@ -187,6 +194,38 @@ RUN test ! -e "${SSH_AUTH_SOCK:-/run/buildkit/ssh_agent.0}"
 	}
 	nowhere(t, b.Store.Root(), "k3y-c0mm3nt")
 	nowhere(t, b.Store.Root(), socket)
+}
+
+// Keys in files are lent for the time of the build, by an agent that signs and
+// does nothing else.
+func TestAKeyIsLentForTheBuild(t *testing.T) {
+	b := runs(t)
+	file, key := sshKey(t, "k3y-c0mm3nt", "")
+	_, repo := repository(t, map[string]string{"a": "a\n"})
+	address := sshServer(t, filepath.Dir(repo), key)
+	ctx := directory(t, map[string]string{"Dockerfile": `FROM busybox
+ADD ssh://git@` + address + `/repo.git /r
+COPY root /
+RUN --mount=type=ssh /ssh-add -L | cut -d' ' -f1,2 > /key; /ssh-add -D 2>/dev/null; /ssh-add -L | cut -d' ' -f1,2 >> /key; ls /tmp > /seen
+`})
+	copyProgram(t, "ssh-add", filepath.Join(ctx, "root"))
+	req := dir(ctx)
+	req.Run.Keys = map[string][]string{"default": {file}}
+	o := b.build(req)
+	equal(t, "keys", b.read(o.Image, "key"), strings.Repeat(string(ssh.MarshalAuthorizedKey(key)), 2))
+	equal(t, "content", b.read(o.Image, "r/a"), "a\n")
+	private := strings.Split(string(read(t, file)), "\n")
+	nowhere(t, b.Store.Root(), private[2])
+
+	locked, _ := sshKey(t, "locked", "s3cr3t")
+	public := file + ".pub"
+	for name, want := range map[string]string{locked: "has a passphrase", public: "is no private key", file + ".none": "no such file"} {
+		req := dir(ctx)
+		req.Run.Keys = map[string][]string{"default": {file, name}}
+		if o := b.try(req); o.err == nil || !strings.Contains(o.err.Error(), want) {
+			t.Errorf("error is %v, want one that says %q", o.err, want)
+		}
+	}
 }
 
 var library = regexp.MustCompile(`(/\S+) \(0x`)

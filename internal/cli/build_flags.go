@@ -80,7 +80,7 @@ func (f *buildFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.reproducible, "reproducible", false, "Make the same image anywhere and at any time: all times are SOURCE_DATE_EPOCH, else that of the commit, else 1970")
 	flags.StringArrayVar(&f.secrets, "secret", nil, `Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")`)
 	flags.StringVar(&f.shmSize, "shm-size", "", `Shared memory size for build containers`)
-	flags.StringArrayVar(&f.agents, "ssh", nil, `SSH agent socket to expose to the build (format: "default|<id>[=<socket>]")`)
+	flags.StringArrayVar(&f.agents, "ssh", nil, `SSH agent socket or keys to expose to the build (format: "default|<id>[=<socket>|<key>[,<key>]]")`)
 	flags.StringArrayVarP(&f.tags, "tag", "t", nil, `Name and optionally a tag (format: "name:tag")`)
 	flags.StringVar(&f.target, "target", "", "Set the target build stage to build")
 	flags.StringVar(&f.timeline, "timeline", "", "Draw how the build went into an HTML file")
@@ -182,7 +182,7 @@ func (f *buildFlags) request(path string, stdin io.Reader) (build.Request, error
 	if req.Run.Secrets, err = secrets(f.secrets, os.LookupEnv); err != nil {
 		return req, err
 	}
-	if req.Run.Agents, err = agents(f.agents, os.LookupEnv); err != nil {
+	if req.Run.Agents, req.Run.Keys, err = agents(f.agents, os.LookupEnv); err != nil {
 		return req, err
 	}
 	if req.Attest, err = f.attestations(); err != nil {

@@ -94,27 +94,33 @@ func secret(file, name string, env lookup) ([]byte, error) {
 }
 
 // agents reads --ssh: "default" is the agent of the environment, ID=SOCKET
-// another one.
-func agents(values []string, env lookup) (map[string]string, error) {
-	out := map[string]string{}
+// another one, ID=KEY,KEY an agent that has the keys in these files.
+func agents(values []string, env lookup) (sockets map[string]string, keys map[string][]string, err error) {
+	sockets, keys = map[string]string{}, map[string][]string{}
 	for _, v := range values {
-		id, socket, _ := strings.Cut(v, "=")
-		if socket == "" {
-			socket, _ = env("SSH_AUTH_SOCK")
+		id, list, _ := strings.Cut(v, "=")
+		if list == "" {
+			list, _ = env("SSH_AUTH_SOCK")
 		}
-		if socket == "" {
-			return nil, fmt.Errorf("ssh agent %s: SSH_AUTH_SOCK is not set: %w", id, errdefs.ErrNotFound)
+		if list == "" {
+			return nil, nil, fmt.Errorf("ssh agent %s: SSH_AUTH_SOCK is not set: %w", id, errdefs.ErrNotFound)
 		}
-		info, err := os.Stat(socket)
-		if err != nil {
-			return nil, fmt.Errorf("ssh agent %s: %w", id, err)
+		files := strings.Split(list, ",")
+		for _, file := range files {
+			info, err := os.Stat(file)
+			switch {
+			case err != nil:
+				return nil, nil, fmt.Errorf("ssh agent %s: %w", id, err)
+			case info.Mode()&os.ModeSocket == 0:
+				keys[id] = append(keys[id], file)
+			case len(files) > 1:
+				return nil, nil, badValue("ssh", v, "a socket stands alone")
+			default:
+				sockets[id] = file
+			}
 		}
-		if info.Mode()&os.ModeSocket == 0 {
-			return nil, fmt.Errorf("ssh agent %s: %s is no socket, and keys are not read: %w", id, socket, errdefs.ErrNotImplemented)
-		}
-		out[id] = socket
 	}
-	return out, nil
+	return sockets, keys, nil
 }
 
 // isTerminal tells whether f is one.

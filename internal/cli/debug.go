@@ -46,7 +46,7 @@ again. A step is kept until the same build succeeds or fails anew, or until
 			if run.Secrets, err = secrets(secretsOf, os.LookupEnv); err != nil {
 				return err
 			}
-			if run.Agents, err = agents(keys, os.LookupEnv); err != nil {
+			if run.Agents, run.Keys, err = agents(keys, os.LookupEnv); err != nil {
 				return err
 			}
 			id, command := debugTarget(cmd, args)
@@ -57,7 +57,7 @@ again. A step is kept until the same build succeeds or fails anew, or until
 	flags.BoolVar(&list, "list", false, "List the steps that failed and are kept")
 	flags.StringVar(&spec, "format", "", `Format the list: "table", "table TEMPLATE", "json" or a Go template`)
 	flags.StringArrayVar(&secretsOf, "secret", nil, `Secret to expose to the command (format: "id=mysecret[,src=/local/secret]")`)
-	flags.StringArrayVar(&keys, "ssh", nil, `SSH agent socket to expose to the command (format: "default|<id>[=<socket>]")`)
+	flags.StringArrayVar(&keys, "ssh", nil, `SSH agent socket or keys to expose to the command (format: "default|<id>[=<socket>|<key>[,<key>]]")`)
 	return needsNamespace(cmd)
 }
 
