@@ -183,3 +183,33 @@ func TestVerifyNeedsNoRun(t *testing.T) {
 	r.Verify = true
 	b.build(r)
 }
+
+// A step that a cache of others spares the first build is made by the second
+// one, and what was taken of it is compared.
+func TestVerifyComparesWithACacheOfOthers(t *testing.T) {
+	for name, random := range map[string]bool{"the same": false, "another": true} {
+		t.Run(name, func(t *testing.T) {
+			one, two := newBench(t), newBench(t)
+			ctx := twoStages(t, one, two)
+			file := filepath.Join(ctx, "Dockerfile")
+			if !random {
+				write(t, file, strings.ReplaceAll(string(read(t, file)), "head -c 16 /dev/urandom", "echo same"))
+			}
+			place := build.CachePlace{Kind: build.CacheLocal, Dir: t.TempDir()}
+			r := dir(ctx)
+			r.Reproducible, r.Cache.To = true, []build.CachePlace{place}
+			first := one.build(r)
+			r = dir(ctx)
+			r.Verify, r.Cache.From = true, []build.CachePlace{place}
+			o := two.try(r)
+			if !random {
+				must(t, o.err)
+				equal(t, "layers", o.Image.DiffIDs, first.Image.DiffIDs)
+				return
+			}
+			d := differences(t, o).Differences
+			equal(t, "files", []string{d[0].Path, d[1].Path}, []string{"/made", "/top"})
+			equal(t, "lines", []int{d[0].Line, d[1].Line}, []int{5, 6})
+		})
+	}
+}
