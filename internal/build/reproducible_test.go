@@ -204,6 +204,7 @@ func TestTheDateIsThatOfACleanCommit(t *testing.T) {
 			gitIn(t, dir, "worktree", "add", "-q", dir+"2")
 			return dir + "2"
 		}, committed},
+		"split index":    {func(t *testing.T, dir string) string { gitIn(t, dir, "update-index", "--split-index"); return dir }, committed},
 		"through a link": {func(t *testing.T, dir string) string { must(t, os.Symlink(dir, dir+"-link")); return dir + "-link" }, committed},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -212,6 +213,16 @@ func TestTheDateIsThatOfACleanCommit(t *testing.T) {
 			r.Reproducible = true
 			equal(t, "date", createdAt(t, newBench(t).build(r)), test.want)
 		})
+	}
+}
+
+func TestACommitThatCannotBeFoundIsNotLeftOut(t *testing.T) {
+	_, repo := repository(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
+	must(t, os.Mkdir(filepath.Join(repo, ".git/reftable"), 0o755), os.WriteFile(filepath.Join(repo, ".git/HEAD"), []byte("ref: refs/heads/.invalid\n"), 0o644))
+	r := dir(repo)
+	r.Reproducible = true
+	if o := newBench(t).try(r); o.err == nil || !strings.Contains(o.err.Error(), "SOURCE_DATE_EPOCH") {
+		t.Errorf("got %v", o.err)
 	}
 }
 

@@ -47,6 +47,9 @@ func findCommit(ctx context.Context, dir, scratch string) (*commit, error) {
 	}
 	c := &commit{id: headOf(repository, common)}
 	if c.id == "" {
+		if _, err := os.Stat(filepath.Join(common, "reftable")); err == nil {
+			return nil, fmt.Errorf("read references from a reftable (give the date with SOURCE_DATE_EPOCH): %w", errdefs.ErrNotImplemented)
+		}
 		return nil, nil // nothing has been committed
 	}
 	program, err := exec.LookPath("git")
@@ -154,6 +157,15 @@ func (g *worktreeGit) make(id, common string) error {
 			return err
 		}
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			return err
+		}
+	}
+	shared, err := filepath.Glob(filepath.Join(filepath.Dir(g.index), "sharedindex.*")) // what a split index consists of
+	if err != nil {
+		return err
+	}
+	for _, file := range shared {
+		if err := os.Symlink(file, filepath.Join(g.repository, filepath.Base(file))); err != nil {
 			return err
 		}
 	}
