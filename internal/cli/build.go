@@ -50,7 +50,7 @@ func runBuild(cmd *cobra.Command, e *engine.Engine, f *buildFlags, path string) 
 	files, err := f.openOutputs(cmd.OutOrStdout(), &req)
 	defer func() {
 		for _, file := range files {
-			file.Close() // after an error: nobody counts on what is in it
+			_ = file.finish(false) // after an error: nobody counts on what is in it
 		}
 	}()
 	if err != nil {
@@ -62,7 +62,7 @@ func runBuild(cmd *cobra.Command, e *engine.Engine, f *buildFlags, path string) 
 	}
 	res, err := buildAndShow(cmd.Context(), b, req, f, cmd.ErrOrStderr())
 	for ; len(files) > 0; files = files[1:] {
-		err = errors.Join(err, files[0].Close())
+		err = errors.Join(err, files[0].finish(err == nil && req.Language.Call == ""))
 	}
 	if err != nil {
 		return err
@@ -179,8 +179,8 @@ func writeMetadata(file string, res build.Result) error {
 }
 
 // openOutputs makes the outputs those of the request and opens the files that
-// they go to. The caller closes them, also after an error.
-func (f *buildFlags) openOutputs(stdout io.Writer, req *build.Request) (files []io.Closer, err error) {
+// they go to. The caller finishes them, also after an error.
+func (f *buildFlags) openOutputs(stdout io.Writer, req *build.Request) (files []*outFile, err error) {
 	for _, o := range f.to {
 		switch {
 		case o.Kind == build.OutputLocal || !o.tar:
@@ -191,7 +191,7 @@ func (f *buildFlags) openOutputs(stdout io.Writer, req *build.Request) (files []
 			}
 			o.To = stdout
 		case o.dest != "":
-			file, err := os.Create(o.dest)
+			file, err := openOut(o.dest, 0o666)
 			if err != nil {
 				return files, err
 			}
