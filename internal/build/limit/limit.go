@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/errdefs"
 	bkerrdefs "github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/archiveutil"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -39,8 +40,8 @@ const (
 )
 
 // Guard watches over what the front end of one build reads. Its methods may be
-// called at once. What they refuse is an [errdefs.ErrResourceExhausted], with
-// the place in the Dockerfile.
+// called at once. What they refuse for its size is an
+// [errdefs.ErrResourceExhausted], with the place in the Dockerfile.
 type Guard struct {
 	mu         sync.Mutex
 	name       string
@@ -98,6 +99,10 @@ func (g *Guard) Base(config []byte) error {
 }
 
 func (g *Guard) check() error {
+	if at := bytes.IndexByte(g.dockerfile, 0); at >= 0 && !archiveutil.IsArchive(g.dockerfile) {
+		line := 1 + bytes.Count(g.dockerfile[:at], []byte("\n"))
+		return g.place(fmt.Errorf("a zero byte, which no text in UTF-8 has: %w", errdefs.ErrInvalidArgument), line, line)
+	}
 	if bytes.Count(g.dockerfile, []byte("\n")) > maxLines {
 		return tooMuch("the Dockerfile has more than %d lines", maxLines)
 	}
@@ -106,9 +111,14 @@ func (g *Guard) check() error {
 	if err == nil || node == nil {
 		return err
 	}
+	return g.place(err, node.StartLine, node.EndLine)
+}
+
+// place adds to err the lines that it is about.
+func (g *Guard) place(err error, from, to int) error {
 	return bkerrdefs.WithSource(err, &bkerrdefs.Source{
 		Info:   &pb.SourceInfo{Data: g.dockerfile, Filename: g.name, Language: "Dockerfile"},
-		Ranges: []*pb.Range{{Start: &pb.Position{Line: int32(node.StartLine)}, End: &pb.Position{Line: int32(node.EndLine)}}},
+		Ranges: []*pb.Range{{Start: &pb.Position{Line: int32(from)}, End: &pb.Position{Line: int32(to)}}},
 	})
 }
 

@@ -77,7 +77,7 @@ func TestWhatDoesNotGrowIsTaken(t *testing.T) {
 		"a large here-document":       lines("COPY <<E /x", strings.Repeat("all of this is text\n", 200_000), "E"),
 		"replacements":                lines("ARG VERSION", `ENV A="${VERSION//./_}-${TARGETARCH/\//-}" B=${A//\//-}`, "LABEL v=${A}${B}"),
 		"stages upon stages":          "FROM scratch AS s0\nENV A=a\n" + repeat(100, func(i int) string { return fmt.Sprintf("FROM s%d AS s%d\nENV A=$A", i, i+1) }),
-		"what is no Dockerfile":       "\x00\x01\nCOPPY $",
+		"what is no Dockerfile":       "COPPY $\xff",
 		"a command":                   lines("ENV A="+strings.Repeat("a", 100_000), "CMD "+strings.Repeat("$A", 1000)),
 		"assignments that cross over": lines("ENV A=a B=b", strings.Repeat("ENV A=$B B=$A\n", 1000)),
 		"dollars":                     lines("ENV A=$ B=$$ C=\\$A D='$A' E=${A"),
@@ -87,6 +87,17 @@ func TestWhatDoesNotGrowIsTaken(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// The front end's library would tell the terminal of each zero byte.
+func TestAZeroByteIsRefused(t *testing.T) {
+	for text, refused := range map[string]bool{
+		"FROM scratch\nENV A=b\x00\n": true, "F\x00R\x00O\x00M\x00": true, "FROM scratch\n": false, "\x1f\x8b\x08\x00\x00": false, // gzip: a context
+	} {
+		if err := NewGuard(nil).Dockerfile("Dockerfile", []byte(text)); errdefs.IsInvalidArgument(err) != refused {
+			t.Errorf("%q: error is %v", text, err)
+		}
 	}
 }
 
