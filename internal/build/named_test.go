@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // named builds text with one named context.
@@ -115,6 +116,22 @@ func TestANamedContextIsAStageOfTheSameFile(t *testing.T) {
 		if o.err == nil || class != nil && !errors.Is(o.err, class) {
 			t.Errorf("%s: error is %v", value, o.err)
 		}
+	}
+}
+
+func TestAStageForSeveralPlatformsIsANamedContext(t *testing.T) {
+	b := newBench(t)
+	req := dockerfile("FROM scratch AS one\nARG TARGETARCH\nCOPY <<E /one\n$TARGETARCH\nE\nENV A=$TARGETARCH\nFROM base\nCOPY --from=base /one /$A\n", "app")
+	req.Language.Platform = "linux/amd64,linux/arm64"
+	req.Files.Named = map[string]string{"base": "target:one"}
+	b.build(req)
+	for _, arch := range []string{"amd64", "arm64"} {
+		img, err := b.Images.Get(t.Context(), "app", &ocispec.Platform{OS: "linux", Architecture: arch})
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, arch, b.names(img), []string{arch, "one"})
+		equal(t, arch, b.read(img, arch), arch+"\n")
 	}
 }
 

@@ -3,14 +3,14 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	"github.com/moby/buildkit/frontend/gateway/client"
 )
 
 // How the front end's options name a context that is the result of another
@@ -26,50 +26,42 @@ const (
 // none of these contexts, so that no stage comes to need itself.
 func (c *Client) UseStages(ctx context.Context, stages map[string]string) error {
 	inputs := map[string]llb.State{}
-	options := map[string]string{}
+	options := maps.Clone(c.Options)
 	for _, name := range slices.Sorted(maps.Keys(stages)) {
-		state, metadata, err := c.stage(ctx, stages[name])
+		res, err := c.stage(ctx, stages[name])
 		if err != nil {
 			return fmt.Errorf("build context %s: %w", name, err)
 		}
-		inputs[name] = state
-		options[contextOption+name] = inputScheme + name
-		options[metadataOption+name] = metadata
+		add := func(name, config string, r client.Reference) error {
+			state, err := r.ToState()
+			if err != nil {
+				return err
+			}
+			metadata, err := json.Marshal(map[string][]byte{exptypes.ExporterImageConfigKey: res.Metadata[config]})
+			inputs[name] = state
+			options[contextOption+name], options[metadataOption+name] = inputScheme+name, string(metadata)
+			return err
+		}
+		if res.Ref != nil {
+			err = add(name, exptypes.ExporterImageConfigKey, res.Ref)
+		}
+		// One a platform, if there are several; so the front end asks for them.
+		for platform, r := range res.Refs {
+			err = errors.Join(err, add(name+"::"+platform, exptypes.ExporterImageConfigKey+"/"+platform, r))
+		}
+		if err != nil {
+			return fmt.Errorf("build context %s: %w", name, err)
+		}
 	}
-	c.inputs = inputs
-	c.Options = maps.Clone(c.Options)
-	maps.Copy(c.Options, options)
+	c.inputs, c.Options = inputs, options
 	return nil
 }
 
-// stage builds one stage. What it returns beside the state is, in JSON, how
-// its image is configured.
-func (c *Client) stage(ctx context.Context, stage string) (llb.State, string, error) {
+// stage builds one stage.
+func (c *Client) stage(ctx context.Context, stage string) (*client.Result, error) {
 	inner := *c
 	inner.Options = maps.Clone(c.Options)
 	inner.Options["target"] = stage
 	delete(inner.Options, "requestid")
-	res, err := inner.Run(ctx)
-	if err != nil {
-		return llb.State{}, "", err
-	}
-	if len(res.Refs) > 0 {
-		return llb.State{}, "", fmt.Errorf("stage %s for several platforms: %w", stage, errdefs.ErrNotImplemented)
-	}
-	r, ok := res.Ref.(*Reference)
-	if !ok {
-		return llb.State{}, "", fmt.Errorf("stage %s has no file system: %w", stage, errdefs.ErrInternal)
-	}
-	metadata := map[string][]byte{}
-	for key, value := range res.Metadata {
-		if strings.HasPrefix(key, exptypes.ExporterImageConfigKey) {
-			metadata[key] = value
-		}
-	}
-	text, err := json.Marshal(metadata)
-	if err != nil {
-		return llb.State{}, "", err
-	}
-	state, err := r.ToState()
-	return state, string(text), err
+	return inner.Run(ctx)
 }
