@@ -14,6 +14,7 @@ import (
 	"github.com/shaleproject/shale/internal/build/ops"
 	"github.com/shaleproject/shale/internal/build/ref"
 	"github.com/shaleproject/shale/internal/sandbox"
+	"github.com/shaleproject/shale/internal/sys"
 )
 
 // Failure is a step that failed and is kept.
@@ -50,8 +51,11 @@ func (j *job) scope() string {
 
 func (j *job) scopeDigest() string { return digest.FromString(j.scope()).Encoded() }
 
-// keep keeps the first step that fails.
+// keep keeps the first step that fails, unless that would keep a disk full.
 func (j *job) keep(ctx context.Context, f failure.Failure, dir string) error {
+	if free, all, err := sys.Free(dir); err == nil && free < max(64<<20, all/100) {
+		return nil
+	}
 	if !j.kept.CompareAndSwap(false, true) {
 		return nil
 	}

@@ -50,6 +50,16 @@ func FileSystem(path string) (string, error) {
 	return fmt.Sprintf("%#x", magic), nil
 }
 
+// Free returns how many bytes of the file system that holds path an ordinary
+// user may still fill, and how many there are in all.
+func Free(path string) (free, all uint64, err error) {
+	var st unix.Statfs_t
+	if err := retry(func() error { return unix.Statfs(path, &st) }); err != nil {
+		return 0, 0, pathError("find free space of", path, err)
+	}
+	return st.Bavail * uint64(st.Bsize), st.Blocks * uint64(st.Bsize), nil
+}
+
 // EffectiveCapabilities returns the capabilities that the process can use, as a
 // hexadecimal mask; "" if /proc does not say.
 func EffectiveCapabilities() string {
