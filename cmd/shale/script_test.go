@@ -21,6 +21,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/shaleproject/shale/internal/network"
 	"github.com/shaleproject/shale/internal/registry/s3/s3test"
 )
 
@@ -61,7 +62,12 @@ func runTests(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "make build:", err)
 		return 1
 	}
-	return m.Run()
+	code := m.Run()
+	if err := network.Machine().Prune(); err != nil && os.Geteuid() == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
 }
 
 // TestScripts runs each command as a user types it, in a store of its own.

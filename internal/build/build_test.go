@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -34,6 +35,15 @@ import (
 // start is the time of the test clock: builds happen then and a second later
 // each.
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := network.Machine().Prune(); err != nil && os.Geteuid() == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
 
 // bench is a store with a builder, and the contexts of a test.
 type bench struct {
@@ -72,7 +82,7 @@ func benchAt(t *testing.T, root string) *bench {
 		Now:      b.clock,
 	}
 	if os.Geteuid() == 0 {
-		b.Networks = network.New(t.TempDir())
+		b.Networks = network.Machine() // tests of other packages are on it, too
 	}
 	return b
 }

@@ -58,6 +58,10 @@ func clean(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	code := m.Run()
+	if err := network.Machine().Prune(); err != nil && os.Geteuid() == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	if left := leftovers(); left != "" {
 		fmt.Fprintln(os.Stderr, "left behind:", left)
 		code = 1
@@ -105,7 +109,7 @@ func open(root string) (*container.Containers, error) {
 		Now:        time.Now,
 	}
 	return &container.Containers{
-		Store: s, Images: images, Networks: network.New("/run/shale-test/network"),
+		Store: s, Images: images, Networks: network.Machine(),
 		Volumes: volume.New(filepath.Join(root, "volumes")),
 		Rootfs: func() (rootfs.Driver, error) {
 			d, _, err := rootfs.Choose(s, "")

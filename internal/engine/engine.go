@@ -177,7 +177,7 @@ func (e *Engine) networks() *network.Networks {
 	case e.Config.Rootless:
 		e.network = network.ForUser()
 	default:
-		e.network = network.New("/run/shale/network")
+		e.network = network.Machine()
 	}
 	return e.network
 }

@@ -37,9 +37,11 @@ type Networks struct {
 	user bool
 }
 
-// New returns the networks whose state lies in dir, which must be on a file
-// system that a reboot empties. Nothing is made before it is needed.
-func New(dir string) *Networks { return &Networks{dir: dir, device: "shale0"} }
+// Machine returns the networks that all of root's processes on this machine
+// share. Their state is on a file system that a reboot empties; with another
+// place for it the same addresses would be lent twice. Nothing is made before
+// it is needed.
+func Machine() *Networks { return &Networks{dir: "/run/shale/network", device: "shale0"} }
 
 // ForUser returns the networks of an ordinary user, who is root of a user
 // namespace: each container has one of its own, from which a process of the
