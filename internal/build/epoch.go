@@ -45,6 +45,14 @@ func (j *job) setEpoch(ctx context.Context, front *gateway.Client) error {
 	}
 	front.Options[gateway.EpochOption] = strconv.FormatInt(j.epoch.Unix(), 10)
 	j.tools.Epoch = j.epoch
+	// Not only later times: those of a context are of its directory, not of
+	// what is in it, and no step's key knows them.
+	for name, t := range j.contexts.trees {
+		if name == dockerfiles {
+			continue
+		}
+		j.contexts.trees[name] = tree.At(t, *j.epoch)
+	}
 	return nil
 }
 
@@ -60,12 +68,6 @@ func (j *job) reproducible(ctx context.Context, front *gateway.Client) error {
 	if now := j.Now(); j.epoch.After(now) {
 		return fmt.Errorf("build reproducibly: its date %s (%s) is ahead of this machine's clock: %w",
 			j.epoch.Format(time.RFC3339), origin, errdefs.ErrFailedPrecondition)
-	}
-	for name, t := range j.contexts.trees {
-		if name == dockerfiles {
-			continue
-		}
-		j.contexts.trees[name] = tree.At(t, *j.epoch)
 	}
 	j.tools.Exact = true
 	j.status.Step("[internal] set all times to " + j.epoch.Format(time.RFC3339) + " (" + origin + ")").Done(nil)

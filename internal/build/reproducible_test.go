@@ -117,6 +117,28 @@ func TestAReproducibleBuildIsTheSameEverywhere(t *testing.T) {
 	}
 }
 
+// SOURCE_DATE_EPOCH without more does as much for an image that has no
+// attestations.
+func TestAnEpochMakesTheSameImageOfFilesOfAnyAge(t *testing.T) {
+	var digests []digest.Digest
+	for _, at := range []time.Time{time.Unix(1_000_000_000, 0), time.Unix(1_700_000_001, 0), start.AddDate(1, 0, 0)} {
+		b := runs(t)
+		b.now = at
+		if at.Before(start) {
+			b.now = start
+		}
+		r := dir(addTar(t, directory(t, sameFiles())))
+		age(t, r.Files.Context, at)
+		r.Language.Args = map[string]string{"SOURCE_DATE_EPOCH": "1700000000"}
+		img := b.build(r).Image
+		checkTimes(b, img)
+		digests = append(digests, img.Target.Digest)
+	}
+	for _, d := range digests[1:] {
+		equal(t, "digest", d, digests[0])
+	}
+}
+
 // checkTimes looks whether what was made has the one time.
 func checkTimes(b *bench, img *image.Image) {
 	b.Helper()
