@@ -40,13 +40,6 @@ func (c *Cache) PutDir(key string, r Record, dir string) error {
 	return nil
 }
 
-// HasRoom tells whether the disk would still have as much room as the tree at dir
-// takes, if that stayed. What is kept for later must not be what fills it.
-func (c *Cache) HasRoom(dir string) (bool, error) {
-	free, err := sys.FreeSpace(dir)
-	return free >= treeSize(dir), err
-}
-
 // RecordDir is the directory of a record, in use until Close.
 type RecordDir struct {
 	Path string

@@ -60,16 +60,6 @@ func Free(path string) (free, all uint64, err error) {
 	return st.Bavail * uint64(st.Bsize), st.Blocks * uint64(st.Bsize), nil
 }
 
-// FreeSpace returns how many bytes an ordinary user may still write to the file
-// system that holds path.
-func FreeSpace(path string) (int64, error) {
-	var st unix.Statfs_t
-	if err := retry(func() error { return unix.Statfs(path, &st) }); err != nil {
-		return 0, pathError("find free space of", path, err)
-	}
-	return int64(st.Bavail) * st.Bsize, nil
-}
-
 // EffectiveCapabilities returns the capabilities that the process can use, as a
 // hexadecimal mask; "" if /proc does not say.
 func EffectiveCapabilities() string {

@@ -57,16 +57,8 @@ const kind = "failed"
 const most = 20
 
 // Keep keeps f and the directory dir, which is moved away. Failures of the
-// same scope go, and the oldest if there are too many. A step that has filled
-// the disk is not kept: that is an [errdefs.ErrResourceExhausted].
+// same scope go, and the oldest if there are too many.
 func Keep(ctx context.Context, s *store.Store, f Failure, dir string) error {
-	room, err := s.Cache(kind).HasRoom(dir)
-	if err == nil && !room {
-		err = fmt.Errorf("the disk is nearly full: %w", errdefs.ErrResourceExhausted)
-	}
-	if err != nil {
-		return fmt.Errorf("keep the failed step: %w", err)
-	}
 	data, err := json.Marshal(f)
 	if err != nil {
 		return err
