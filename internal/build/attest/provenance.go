@@ -9,7 +9,6 @@
 package attest
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -258,15 +257,4 @@ func (b Build) vcs() map[string]string {
 		}
 	}
 	return vcs
-}
-
-// encode is json.Marshal that leaves <, > and & alone.
-func encode(v any) ([]byte, error) {
-	var out bytes.Buffer
-	e := json.NewEncoder(&out)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/shaleproject/shale/internal/build/export"
 )
 
 // mask stands where something was taken out; it is BuildKit's.
@@ -90,7 +92,7 @@ func (s *scrubber) json(data []byte) ([]byte, error) {
 	if err := d.Decode(&v); err != nil {
 		return nil, fmt.Errorf("scrub: %w", err)
 	}
-	return encode(s.value(v))
+	return export.Marshal(s.value(v))
 }
 
 func (s *scrubber) value(v any) any {

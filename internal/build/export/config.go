@@ -53,13 +53,13 @@ func Config(config, base []byte, layers []ref.Layer, epoch *time.Time, now time.
 		"history": history,
 		"created": created(known.Created, history, epoch, now),
 	} {
-		data, err := marshal(value)
+		data, err := Marshal(value)
 		if err != nil {
 			return nil, err
 		}
 		fields[name] = data
 	}
-	return marshal(fields)
+	return Marshal(fields)
 }
 
 // created is when the image was made: as the config says, else when the last
@@ -80,9 +80,9 @@ func created(said *time.Time, history []ocispec.History, epoch *time.Time, now t
 	return at
 }
 
-// marshal is json.Marshal that leaves <, > and & alone, which commands are
+// Marshal is json.Marshal that leaves <, > and & alone, which commands are
 // full of.
-func marshal(v any) ([]byte, error) {
+func Marshal(v any) ([]byte, error) {
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false)

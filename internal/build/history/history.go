@@ -22,6 +22,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/shaleproject/shale/internal/build/export"
 	"github.com/shaleproject/shale/internal/store"
 	"github.com/shaleproject/shale/internal/sys"
 )
@@ -90,21 +91,16 @@ func (r *Record) head() ([]byte, error) {
 			short.Names = append(short.Names, name)
 		}
 	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(&short); err != nil {
+	data, err := export.Marshal(&short)
+	if err == nil && len(data) >= headSize { // control characters, written out
+		short.Context, short.Dockerfile, short.Target, short.Error, short.Names = "", "", "", "", nil
+		data, err = export.Marshal(&short)
+	}
+	if err != nil {
 		return nil, err
 	}
-	if b.Len() > headSize { // control characters, written out
-		short.Context, short.Dockerfile, short.Target, short.Error, short.Names = "", "", "", "", nil
-		b.Reset()
-		if err := e.Encode(&short); err != nil {
-			return nil, err
-		}
-	}
 	head := bytes.Repeat([]byte{' '}, headSize)
-	copy(head, bytes.TrimRight(b.Bytes(), "\n"))
+	copy(head, data)
 	head[headSize-1] = '\n'
 	return head, nil
 }
