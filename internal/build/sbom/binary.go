@@ -24,16 +24,11 @@ const (
 // binary reads the modules that a Go program was built from out of the
 // program, if name is one.
 func (r *reader) binary(name string, size int64) error {
-	f, err := r.fsys.Open(name)
-	if err != nil {
+	in, err := r.open(name, size, maxBinary)
+	if err != nil || in == nil {
 		return err
 	}
-	defer f.Close()
-	at, ok := f.(io.ReaderAt)
-	if !ok {
-		return nil
-	}
-	in := &bounded{r: at, size: size, left: maxBinary}
+	defer in.Close()
 	magic := make([]byte, 4)
 	if _, err := in.ReadAt(magic, 0); err != nil || string(magic) != "\x7fELF" {
 		return in.err
@@ -106,9 +101,24 @@ var errTooMuch = errors.New("too much to read")
 // bounded reads no more than left bytes, all of them below size. It keeps an
 // error of the file.
 type bounded struct {
-	r          io.ReaderAt
+	r io.ReaderAt
+	io.Closer
 	size, left int64
 	err        error
+}
+
+// open opens the file called name, of which at most left bytes are to be read.
+// It is nil for a file that can't be read at any place. The caller closes it.
+func (r *reader) open(name string, size, left int64) (*bounded, error) {
+	f, err := r.fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	at, ok := f.(io.ReaderAt)
+	if !ok {
+		return nil, f.Close()
+	}
+	return &bounded{r: at, Closer: f, size: size, left: left}, nil
 }
 
 func (b *bounded) ReadAt(p []byte, off int64) (int, error) {

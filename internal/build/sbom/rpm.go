@@ -23,16 +23,11 @@ const maxRPM = 512 << 20
 
 // rpm reads a database of rpm.
 func (r *reader) rpm(name string, size int64) error {
-	f, err := r.fsys.Open(name)
-	if err != nil {
+	in, err := r.open(name, size, maxRPM)
+	if err != nil || in == nil {
 		return err
 	}
-	defer f.Close()
-	at, ok := f.(io.ReaderAt)
-	if !ok {
-		return nil
-	}
-	in := &bounded{r: at, size: size, left: maxRPM}
+	defer in.Close()
 	header := func(blob []byte) error {
 		r.header(name, blob)
 		return nil
