@@ -2,6 +2,7 @@ package build
 
 import (
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -52,9 +53,9 @@ func (j *job) drawn(err error) *timeline.Timeline {
 	}
 	for _, t := range d.traces {
 		d.recorder.Began(t.Vertex.Digest, t.Began)
-		in, out := j.sizeOf(t.In), int64(-1)
+		in, out := j.sizeOf(t.In, nil), int64(-1)
 		if !t.Base() {
-			out = j.added(t)
+			out = j.sizeOf(t.Out, t.In)
 		}
 		d.recorder.Sizes(t.Vertex.Digest, in, out)
 	}
@@ -74,15 +75,18 @@ func (j *job) drawn(err error) *timeline.Timeline {
 	return line
 }
 
-// sizeOf is how many bytes the layers of refs have, each counted once; -1 if
-// there are none, or trees whose size nobody knows.
-func (j *job) sizeOf(refs []*ref.Ref) int64 {
+// sizeOf is how many bytes those layers of refs have that refs of without have
+// not, each counted once; -1 if there are no refs, or trees whose size nobody
+// knows.
+func (j *job) sizeOf(refs, without []*ref.Ref) int64 {
 	seen := map[digest.Digest]bool{}
-	total := int64(-1)
-	for _, r := range refs {
-		if r == nil || r.Direct() {
-			continue
+	for _, r := range layered(without) {
+		for _, l := range r.Known() {
+			seen[l.Digest] = true
 		}
+	}
+	total := int64(-1)
+	for _, r := range layered(refs) {
 		total = max(total, 0)
 		for _, l := range r.Known() {
 			if !seen[l.Digest] {
@@ -95,31 +99,7 @@ func (j *job) sizeOf(refs []*ref.Ref) int64 {
 	return total
 }
 
-// added is how many bytes the step t has added to its inputs; -1 if it made
-// no layers.
-func (j *job) added(t solver.Trace) int64 {
-	had := map[digest.Digest]bool{}
-	for _, r := range t.In {
-		if r == nil || r.Direct() {
-			continue
-		}
-		for _, l := range r.Known() {
-			had[l.Digest] = true
-		}
-	}
-	total := int64(-1)
-	for _, r := range t.Out {
-		if r == nil || r.Direct() {
-			continue
-		}
-		total = max(total, 0)
-		for _, l := range r.Known() {
-			if !had[l.Digest] {
-				had[l.Digest] = true
-				n, _ := j.Store.Stat(l.Digest)
-				total += n
-			}
-		}
-	}
-	return total
+// layered are those of refs that are made of layers.
+func layered(refs []*ref.Ref) []*ref.Ref {
+	return slices.DeleteFunc(slices.Clone(refs), func(r *ref.Ref) bool { return r == nil || r.Direct() })
 }
