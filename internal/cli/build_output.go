@@ -128,9 +128,8 @@ func parseOutput(value string) (buildOutput, error) {
 	}
 	for _, a := range attrs {
 		key, v := a[0], a[1]
-		known := slices.Contains(known, key) || strings.HasPrefix(key, "annotation") && slices.Contains(known, imageKeys[0])
-		if !known {
-			return o, badValue("output", value, fmt.Sprintf("type=%s has no attribute %q; it has %s", o.typ, key, strings.Join(outputKeys(o.typ), ", ")))
+		if !slices.Contains(known, key) && !(strings.HasPrefix(key, "annotation") && slices.Contains(known, imageKeys[0])) {
+			return o, badValue("output", value, fmt.Sprintf("type=%s has no attribute %q; it has %s", o.typ, key, strings.Join(known, ", ")))
 		}
 		if err := o.set(key, v); err != nil {
 			if errdefs.IsNotImplemented(err) {
@@ -163,38 +162,39 @@ func (o *buildOutput) set(key, v string) error {
 			return fmt.Errorf("compression-level is a number")
 		}
 		o.Form.Level = level
-		return nil
+	default:
+		return o.setSwitch(key, v)
 	}
-	return o.setSwitch(key, v)
+	return nil
 }
 
 // setSwitch takes in an attribute that is true or false.
 func (o *buildOutput) setSwitch(key, v string) error {
-	var ignored bool
-	to := map[string]*bool{
-		"tar": &o.tar, "push": &o.Push, "force-compression": &o.Force, "oci-mediatypes": new(bool), "platform-split": new(bool),
-		"push-by-digest":    &o.ByDigest,
-		"name-canonical":    &ignored, // a push always leaves NAME@DIGEST
-		"buildinfo":         &ignored, // BuildKit has dropped it, too
-		"unpack":            &ignored, // nothing is ever unpacked
-		"rewrite-timestamp": &ignored, // with SOURCE_DATE_EPOCH layers have no later time
-		"store":             new(bool),
-	}[key]
-	if to == nil {
-		return nil
-	}
 	on, err := strconv.ParseBool(v)
 	if err != nil {
 		return fmt.Errorf("%s is true or false", key)
 	}
-	*to = on
-	switch {
-	case key == "oci-mediatypes":
+	switch key {
+	case "tar":
+		o.tar = on
+	case "push":
+		o.Push = on
+	case "push-by-digest":
+		o.ByDigest = on
+	case "force-compression":
+		o.Force = on
+	case "oci-mediatypes":
 		o.Form.Docker = !on
-	case key == "platform-split":
-		o.Split = to
-	case key == "store" && !on:
-		return fmt.Errorf("build: output with store=false: %w", errdefs.ErrNotImplemented)
+	case "platform-split":
+		o.Split = &on
+	case "store":
+		if !on {
+			return fmt.Errorf("build: output with store=false: %w", errdefs.ErrNotImplemented)
+		}
+	case "name-canonical": // a push always leaves NAME@DIGEST
+	case "buildinfo": // BuildKit has dropped it, too
+	case "unpack": // nothing is ever unpacked
+	case "rewrite-timestamp": // with SOURCE_DATE_EPOCH layers have no later time
 	}
 	return nil
 }
