@@ -266,11 +266,7 @@ func onHost(given string) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := newPlace(dir, base, given)
-	if err == nil && base == "." {
-		p.base = "."
-	}
-	return p, err
+	return newPlace(dir, base, given)
 }
 
 // copyPlace copies by the rules of cp -r, which are docker cp's.
