@@ -54,7 +54,7 @@ func FromUpper(ctx context.Context, w *Writer, upper string, o UpperOptions) err
 		return fmt.Errorf("read upper directory: %w", err)
 	}
 	defer dir.Close()
-	u := &upperReader{ctx: ctx, w: w, o: o, linked: map[[2]uint64]string{}, alone: sys.InUserNamespace() && sys.MappedIDs() <= 1}
+	u := &upperReader{ctx: ctx, w: w, o: o, linked: map[[2]uint64]string{}, alone: sys.OneID()}
 	if err := u.root(dir); err != nil {
 		return fmt.Errorf("read upper directory: %w", err)
 	}

@@ -48,7 +48,7 @@ func ownForm() form {
 	}
 	f := form{
 		name:    "user",
-		options: layer.UnpackOptions{UserXattr: true, NoDevices: true, NoOwner: sys.MappedIDs() <= 1},
+		options: layer.UnpackOptions{UserXattr: true, NoDevices: true, NoOwner: sys.OneID()},
 		mount:   []string{"userxattr"},
 	}
 	if f.options.NoOwner {

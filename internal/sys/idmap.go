@@ -108,3 +108,8 @@ func MappedIDs() int64 {
 	}
 	return n
 }
+
+// OneID tells whether the user namespace of the process has a single user id.
+// Then every file seems to belong to root, nothing can be given to somebody
+// else, and no process can be somebody else's.
+func OneID() bool { return MappedIDs() <= 1 }

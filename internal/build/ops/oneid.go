@@ -13,15 +13,10 @@ import (
 const moreIDs = "install uidmap (Debian: apt-get install uidmap) and have ids lent to you " +
 	"(usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER)"
 
-// oneID tells whether there is a single user id. Then every file seems to
-// belong to root, nothing can be given to somebody else, and no process can be
-// somebody else's.
-func oneID() bool { return sys.InUserNamespace() && sys.MappedIDs() <= 1 }
-
 // unlent adds to err, why a program could not be started as user, what may be
 // behind it.
 func unlent(err error, user string) error {
-	if user == "" || !oneID() {
+	if user == "" || !sys.OneID() {
 		return err
 	}
 	return fmt.Errorf("%w: there is one user id only; %s", err, moreIDs)
@@ -45,7 +40,7 @@ func (r *refusals) Write(p []byte) (int, error) {
 
 // explain adds to the log of a program that failed what may be behind it.
 func (r *refusals) explain() {
-	if r.seen.Load() && oneID() {
+	if r.seen.Load() && sys.OneID() {
 		fmt.Fprintf(r.Writer, "shale: there is one user id only, so that no file can be given to another user; %s\n", moreIDs)
 	}
 }

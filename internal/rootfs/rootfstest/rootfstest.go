@@ -185,4 +185,4 @@ func (b *bench) fromUpper(t *testing.T, p place, layers ...digest.Digest) digest
 // plain reports whether the test runs as root of a user namespace; alone, whether it has
 // one id only.
 func plain() bool { return sys.InUserNamespace() }
-func alone() bool { return plain() && sys.MappedIDs() <= 1 }
+func alone() bool { return plain() && sys.OneID() }
