@@ -1,10 +1,6 @@
 package sandbox
 
-import (
-	"runtime"
-
-	"github.com/shaleproject/shale/internal/sys"
-)
+import "github.com/shaleproject/shale/internal/sys"
 
 // hold is an OS thread that has made mounts of its own and started a process.
 //
@@ -34,14 +30,12 @@ func onHold(mounts []sys.Mount, start func() error) (*hold, error) {
 		}
 		return err
 	}
+	on := sys.OwnThread
+	if len(mounts) > 0 {
+		on = sys.PrivateMounts
+	}
 	go func() {
-		if len(mounts) == 0 {
-			// Never unlocked: the thread ends with the goroutine.
-			runtime.LockOSThread()
-			_ = body()
-			return
-		}
-		if err := sys.PrivateMounts(body); err != nil {
+		if err := on(body); err != nil {
 			// Either body's own, which started already has, or the
 			// namespace could not be made, and nobody sent anything.
 			select {
