@@ -12,6 +12,7 @@ import (
 
 	"github.com/shaleproject/shale/internal/build/cache"
 	"github.com/shaleproject/shale/internal/build/failure"
+	"github.com/shaleproject/shale/internal/store"
 )
 
 // CacheEntry is one thing that the build cache keeps.
@@ -51,12 +52,12 @@ func (b *Builder) Usage(ctx context.Context) ([]CacheEntry, error) {
 		})
 	}
 	for kind, what := range map[string]string{"stat": "digests of the files of a context", "journal": "what the keys of steps were made of"} {
-		all, err := b.Store.Cache(kind).All(ctx)
+		err := b.Store.Cache(kind).Walk(ctx, func(key string, r *store.RecordFile) error {
+			entries = append(entries, CacheEntry{ID: key, Kind: "internal", Description: what, Size: r.Size(), Created: r.Updated, Used: r.Used})
+			return nil
+		})
 		if err != nil {
 			return nil, err
-		}
-		for key, r := range all {
-			entries = append(entries, CacheEntry{ID: key, Kind: "internal", Description: what, Size: int64(len(r.Data)), Created: r.Updated, Used: r.Used})
 		}
 	}
 	slices.SortFunc(entries, func(a, b CacheEntry) int {

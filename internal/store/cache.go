@@ -1,15 +1,14 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -59,20 +58,31 @@ func (c *Cache) path(key string) string {
 	return filepath.Join(c.dir(), hex.EncodeToString(sum[:]))
 }
 
-// recordFile is the JSON of a record. The file begins with a line that is the
-// digest of the rest: a cache that is wrong is worse than none.
-type recordFile struct {
-	Key   string          `json:"key"`
-	Data  []byte          `json:"data"`
-	Holds []digest.Digest `json:"holds,omitempty"`
-}
-
 // Get returns the record of key and notes that it was used. One that isn't
 // there, or that can't be read any more, is an [errdefs.ErrNotFound].
 func (c *Cache) Get(key string) (Record, error) {
+	r, err := c.open(key, math.MaxInt64)
+	if err != nil {
+		return Record{}, fmt.Errorf("get %s record %.100q: %w", c.kind, key, err)
+	}
+	return r.record(), nil // all of it is in memory; nothing is open
+}
+
+// Open is [Cache.Get] of a record of any size: it is verified, and its data
+// stay on disk. The caller closes it.
+func (c *Cache) Open(key string) (*RecordFile, error) {
+	r, err := c.open(key, recordWindow)
+	if err != nil {
+		return nil, fmt.Errorf("open %s record %.100q: %w", c.kind, key, err)
+	}
+	return r, nil
+}
+
+func (c *Cache) open(key string, window int64) (*RecordFile, error) {
 	path := c.path(key)
-	file, r, err := readRecord(path)
-	if err == nil && file.Key != key {
+	r, err := openRecord(path, window)
+	if err == nil && r.key != key {
+		r.Close()
 		err = fmt.Errorf("belongs to another key: %w", errdefs.ErrDataLoss)
 	}
 	if errdefs.IsDataLoss(err) {
@@ -80,92 +90,74 @@ func (c *Cache) Get(key string) (Record, error) {
 		err = fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
 	}
 	if err != nil {
-		return Record{}, fmt.Errorf("get %s record %.100q: %w", c.kind, key, err)
+		return nil, err
 	}
 	r.Used = time.Now()
 	if err := sys.Touch(path, r.Used, time.Time{}); err != nil && !errdefs.IsNotFound(err) {
-		return Record{}, fmt.Errorf("get %s record %.100q: %w", c.kind, key, err)
+		r.Close()
+		return nil, err
 	}
 	return r, nil
 }
 
-// readRecord reads the file of a record and doesn't count as a use.
-func readRecord(path string) (recordFile, Record, error) {
-	var file recordFile
-	f, err := sys.OpenQuiet(path)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = errdefs.ErrNotFound
-		}
-		return file, Record{}, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return file, Record{}, err
-	}
-	data, err := io.ReadAll(f)
-	if err != nil {
-		return file, Record{}, err
-	}
-	sum, body, _ := bytes.Cut(data, []byte("\n"))
-	if string(sum) != string(digest.FromBytes(body)) {
-		return file, Record{}, fmt.Errorf("read %s: first line is not the digest of the rest: %w", path, errdefs.ErrDataLoss)
-	}
-	if err := json.Unmarshal(body, &file); err != nil {
-		return file, Record{}, fmt.Errorf("read %s: %w: %w", path, err, errdefs.ErrDataLoss)
-	}
-	r := Record{Data: file.Data, Holds: file.Holds, Updated: info.ModTime(), Used: sys.AccessTime(info)}
-	return file, r, nil
+// Put keeps a record, in place of one that has the same key. What it holds has
+// to be in the store, or the error is an [errdefs.ErrNotFound]; a disk that is
+// full is an [errdefs.ErrResourceExhausted]. A power cut may lose the record; it
+// doesn't spoil it.
+func (c *Cache) Put(key string, r Record) error {
+	return c.PutFrom(key, r.Holds, r.write)
 }
 
-// Put keeps a record, in place of one that has the same key. What it holds has
-// to be in the store, or the error is an [errdefs.ErrNotFound]. A power cut may
-// lose the record; it doesn't spoil it.
-func (c *Cache) Put(key string, r Record) error {
-	if err := c.put(key, r, ""); err != nil {
+// PutFrom is [Cache.Put] of a record of any size: its data are what write
+// gives to its writer, which is buffered. An error of write ends it, and leaves
+// nothing.
+func (c *Cache) PutFrom(key string, holds []digest.Digest, write func(io.Writer) error) error {
+	if err := c.put(recordHead{key, holds}, write, ""); err != nil {
 		return fmt.Errorf("put %s record %.100q: %w", c.kind, key, err)
 	}
 	return nil
 }
 
+func (r Record) write(w io.Writer) error {
+	_, err := w.Write(r.Data)
+	return err
+}
+
 // put keeps a record, and the tree at dir beside it unless dir is empty.
-func (c *Cache) put(key string, r Record, dir string) error {
-	body, err := json.Marshal(recordFile{Key: key, Data: r.Data, Holds: r.Holds})
-	if err != nil {
-		return err
-	}
+func (c *Cache) put(head recordHead, write func(io.Writer) error, dir string) error {
 	own, err := c.store.ownLease()
 	if err != nil {
-		return err
+		return diskFull(err)
 	}
 	aside, err := own.tempName()
 	if err != nil {
 		return err
 	}
-	if err := writeSynced(aside, fmt.Appendf(nil, "%s\n%s", digest.FromBytes(body), body)); err != nil {
-		return err
+	err = fillSynced(aside, func(f *os.File) error { return writeRecord(f, head, write) })
+	if err != nil {
+		return diskFull(err)
 	}
 	err = c.store.shared(func() error {
-		for _, d := range r.Holds {
+		for _, d := range head.Holds {
 			if err := c.store.present(d, -1); err != nil {
 				return err
 			}
 		}
+		path := c.path(head.Key)
 		if dir != "" {
 			if err := mkdirs(c.store.path(cacheDir), c.dir()); err != nil {
 				return err
 			}
-			if err := sys.RenameNoReplace(dir, c.path(key)+recordDirSuffix); err != nil {
+			if err := sys.RenameNoReplace(dir, path+recordDirSuffix); err != nil {
 				return err
 			}
 		}
-		return place(aside, c.path(key), c.store.path(cacheDir))
+		return place(aside, path, c.store.path(cacheDir))
 	})
 	if err != nil {
 		os.Remove(aside)
 	}
-	return err
+	return diskFull(err)
 }
 
 // Delete removes a record, and its directory. One that isn't there is deleted;
@@ -181,12 +173,13 @@ func (c *Cache) Delete(key string) error {
 	return nil
 }
 
-// All returns every record by its key. That is not a use.
+// All returns every record by its key, with its data in memory. That is not a
+// use.
 func (c *Cache) All(ctx context.Context) (map[string]Record, error) {
 	all := map[string]Record{}
-	err := c.walk(ctx, func(path string, file recordFile, r Record, err error) error {
+	err := c.walk(ctx, math.MaxInt64, func(_ string, r *RecordFile, err error) error {
 		if err == nil {
-			all[file.Key] = r
+			all[r.key] = r.record()
 		}
 		return nil
 	})
@@ -196,8 +189,24 @@ func (c *Cache) All(ctx context.Context) (map[string]Record, error) {
 	return all, nil
 }
 
-// walk calls f for every record, and with an error for each that can't be read.
-func (c *Cache) walk(ctx context.Context, f func(path string, file recordFile, r Record, err error) error) error {
+// Walk is [Cache.All] of records of any size: it calls f for each, one at a
+// time, and closes the record afterwards. An error of f ends it.
+func (c *Cache) Walk(ctx context.Context, f func(key string, r *RecordFile) error) error {
+	err := c.walk(ctx, recordWindow, func(_ string, r *RecordFile, err error) error {
+		if err != nil {
+			return nil
+		}
+		return f(r.key, r)
+	})
+	if err != nil {
+		return fmt.Errorf("list %s records: %w", c.kind, err)
+	}
+	return nil
+}
+
+// walk calls f for every record, which it has opened with a buffer of that
+// size, and with an error for each that can't be read.
+func (c *Cache) walk(ctx context.Context, window int64, f func(path string, r *RecordFile, err error) error) error {
 	entries, err := os.ReadDir(c.dir())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -213,15 +222,20 @@ func (c *Cache) walk(ctx context.Context, f func(path string, file recordFile, r
 			continue
 		}
 		path := filepath.Join(c.dir(), e.Name())
-		file, r, err := readRecord(path)
+		r, err := openRecord(path, window)
 		if errdefs.IsNotFound(err) {
 			continue
 		}
-		if err == nil && c.path(file.Key) != path {
+		if err == nil && c.path(r.key) != path {
+			r.Close()
 			err = fmt.Errorf("read %s: record is of another key: %w", path, errdefs.ErrDataLoss)
 		}
-		if err := f(path, file, r, err); err != nil {
-			return err
+		ferr := f(path, r, err)
+		if err == nil {
+			r.Close()
+		}
+		if ferr != nil {
+			return ferr
 		}
 	}
 	return nil

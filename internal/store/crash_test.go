@@ -79,6 +79,9 @@ var crashOps = map[string]func(ctx context.Context, s *Store) error{
 		d := digest.FromString("shared")
 		return s.Cache("new").Put("key", Record{Data: []byte("x"), Holds: []digest.Digest{d}})
 	},
+	"large record": func(ctx context.Context, s *Store) error {
+		return s.Cache("new").PutFrom("large", nil, patterned(3*recordWindow, recordWindow))
+	},
 	"container": func(ctx context.Context, s *Store) error {
 		dir, err := s.NewContainer("new", []digest.Digest{digest.FromString("shared")})
 		if err == nil {

@@ -19,7 +19,7 @@ type seenRecord struct {
 	path  string
 	info  fs.FileInfo
 	holds []digest.Digest
-	bad   bool // the disk has spoiled it
+	bad   bool // the disk has spoiled it, or it is another's
 }
 
 // decideRecords goes through the cache records, most recently used first, and
@@ -88,7 +88,7 @@ func (c *collector) readRecords(ctx context.Context) ([]*seenRecord, error) {
 		}
 		found := map[string]bool{}
 		for _, e := range entries {
-			r, err := c.readRecord(filepath.Join(cache.dir(), e.Name()), e)
+			r, err := c.readRecord(cache, e)
 			if err != nil {
 				return nil, err
 			}
@@ -105,7 +105,8 @@ func (c *collector) readRecords(ctx context.Context) ([]*seenRecord, error) {
 	return records, nil
 }
 
-func (c *collector) readRecord(path string, e fs.DirEntry) (*seenRecord, error) {
+func (c *collector) readRecord(cache *Cache, e fs.DirEntry) (*seenRecord, error) {
+	path := filepath.Join(cache.dir(), e.Name())
 	info, err := e.Info()
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
 		return nil, nil
@@ -117,14 +118,20 @@ func (c *collector) readRecord(path string, e fs.DirEntry) (*seenRecord, error) 
 		r.info = info // the time of last use may have moved
 		return r, nil
 	}
-	_, record, err := readRecord(path)
+	file, err := openRecord(path, recordWindow)
 	if errdefs.IsNotFound(err) {
 		return nil, nil
 	}
-	if err != nil && !errdefs.IsDataLoss(err) {
+	r := &seenRecord{path: path, info: info}
+	switch {
+	case err == nil:
+		r.holds, r.bad = file.Holds, cache.path(file.key) != path
+		file.Close()
+	case errdefs.IsDataLoss(err):
+		r.bad = true
+	default:
 		return nil, err
 	}
-	r := &seenRecord{path: path, info: info, holds: record.Holds, bad: err != nil}
 	c.records[path] = r
 	return r, nil
 }

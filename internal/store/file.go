@@ -10,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
+	"github.com/containerd/errdefs"
 	"github.com/shaleproject/shale/internal/sys"
 )
 
@@ -40,12 +42,19 @@ func WriteFile(path string, data []byte) error {
 // writeSynced makes a file whose data, but not whose name, survives a power
 // cut. After an error nothing is left.
 func writeSynced(path string, data []byte) error {
+	return fillSynced(path, func(f *os.File) error {
+		_, err := f.Write(data)
+		return err
+	})
+}
+
+// fillSynced is writeSynced of what fill writes.
+func fillSynced(path string, fill func(*os.File) error) error {
 	f, err := createFile(path, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	if err == nil {
+	if err = fill(f); err == nil {
 		err = sys.Datasync(f)
 	}
 	if cerr := f.Close(); err == nil {
@@ -70,6 +79,15 @@ func createFile(path string, mode fs.FileMode) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// diskFull gives an error of a disk that has no room its class.
+func diskFull(err error) error {
+	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	if full && !errdefs.IsResourceExhausted(err) {
+		return fmt.Errorf("%w: %w", err, errdefs.ErrResourceExhausted)
+	}
+	return err
 }
 
 // mkdir makes a directory of mode 0700 under any umask. One that is there

@@ -97,12 +97,12 @@ func (f *fsck) records(ctx context.Context) error {
 		return err
 	}
 	for _, c := range caches {
-		err := c.walk(ctx, func(path string, file recordFile, r Record, err error) error {
+		err := c.walk(ctx, recordWindow, func(_ string, r *RecordFile, err error) error {
 			if err != nil {
 				f.report("cache record", err)
 				return nil
 			}
-			f.holds(fmt.Sprintf("%s record %.100q", c.kind, file.Key), r.Holds)
+			f.holds(fmt.Sprintf("%s record %.100q", c.kind, r.key), r.Holds)
 			return nil
 		})
 		if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/shaleproject/shale/internal/sys"
 )
 
-// writebackStep is how many bytes of an ingest gather before the kernel is
+// writebackStep is how many bytes of a file gather before the kernel is
 // asked to write them out. Without that a commit waits for the whole blob.
 const writebackStep = 8 << 20
 
@@ -57,15 +57,20 @@ func (in *Ingest) Write(p []byte) (int, error) {
 // write is Write without the hash.
 func (in *Ingest) write(p []byte) (int, error) {
 	n, err := in.file.Write(p)
-	if before := in.size; (before+int64(n))/writebackStep > before/writebackStep {
-		start := before - before%writebackStep
-		sys.Writeback(in.file, start, writebackStep)
-	}
+	writeback(in.file, in.size, n)
 	in.size += int64(n)
 	if err != nil {
 		in.err = fmt.Errorf("ingest blob after %d bytes: %w", in.size, err)
 	}
 	return n, in.err
+}
+
+// writeback is to be told of n bytes that were written to f behind the first
+// size ones.
+func writeback(f *os.File, size int64, n int) {
+	if (size+int64(n))/writebackStep > size/writebackStep {
+		sys.Writeback(f, size-size%writebackStep, writebackStep)
+	}
 }
 
 // Commit makes the content visible, durably, and has the lease keep it. An

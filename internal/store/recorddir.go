@@ -32,7 +32,7 @@ func (c *Cache) PutDir(key string, r Record, dir string) error {
 		err = lock.Close()
 	}
 	if err == nil {
-		err = c.put(key, r, dir)
+		err = c.put(recordHead{key, r.Holds}, r.write, dir)
 	}
 	if err != nil {
 		return fmt.Errorf("put %s record %.100q: %w", c.kind, key, err)

@@ -245,7 +245,7 @@ func (u *usage) cache(ctx context.Context) error {
 		return err
 	}
 	for _, c := range caches {
-		err := c.walk(ctx, func(path string, _ recordFile, r Record, err error) error {
+		err := c.walk(ctx, recordWindow, func(path string, r *RecordFile, err error) error {
 			info, serr := os.Lstat(path)
 			if err != nil || serr != nil {
 				return nil
