@@ -140,8 +140,11 @@ func (t *treeBuilder) place(m *member, parent uint32, base string) (*sparseMap, 
 		*old = in
 		return nil, nil
 	}
-	t.vacate(id).inode = t.inodes.add(in)
-	return sparse, nil
+	fresh, err := t.addInode(m.name, in)
+	if err != nil {
+		return nil, err
+	}
+	return sparse, t.give(m.name, id, fresh)
 }
 
 // link gives one more name to a file.
@@ -165,8 +168,7 @@ func (t *treeBuilder) link(m *member, parent uint32, base string) error {
 	if err != nil {
 		return err
 	}
-	t.vacate(id).inode = in
-	return nil
+	return t.give(m.name, id, in)
 }
 
 func (t *treeBuilder) setRoot(m *member) error {
@@ -186,43 +188,66 @@ func (t *treeBuilder) setRoot(m *member) error {
 // child returns the node of a name in a directory, which is new if there was
 // none.
 func (t *treeBuilder) child(member string, parent uint32, name []byte) (uint32, error) {
-	t.names.grow(t)
-	slot := t.names.slot(t, parent, name)
-	if *slot != 0 {
-		return *slot, nil
-	}
-	if t.nodes.n == maxNodes {
-		return 0, fmt.Errorf("member %q: layer of more than %d files: %w", clip(member), maxNodes, errdefs.ErrResourceExhausted)
+	id, slot := t.find(parent, name, true)
+	if id != 0 {
+		return id, nil
 	}
 	text, err := t.keep(member, name)
 	if err != nil {
 		return 0, err
 	}
 	dir := t.nodes.at(parent)
-	id := t.nodes.add(node{parent: parent, name: text, next: dir.child})
+	if id, err = t.addNode(member, node{parent: parent, name: text, next: dir.child}); err != nil {
+		return 0, err
+	}
 	dir.child = id
-	*slot = id
-	t.names.used++
+	if slot != nil {
+		t.names.fill(slot, parent, name, id)
+	}
 	return id, nil
 }
 
-// vacate takes the file from a name. If it was a directory, a new node takes
-// the name, and so what is below the old one is forgotten.
-func (t *treeBuilder) vacate(id uint32) *node {
+func (t *treeBuilder) addNode(member string, n node) (uint32, error) {
+	if t.nodes.n >= maxNodes {
+		return 0, tooMany(member)
+	}
+	return t.nodes.add(n), nil
+}
+
+// addInode takes more inodes than there are names: one that is given again has
+// a new one each time.
+func (t *treeBuilder) addInode(member string, in inode) (uint32, error) {
+	if t.inodes.n >= 2*maxNodes {
+		return 0, tooMany(member)
+	}
+	return t.inodes.add(in), nil
+}
+
+func tooMany(member string) error {
+	return fmt.Errorf("member %q: layer of more than %d files: %w", clip(member), maxNodes, errdefs.ErrResourceExhausted)
+}
+
+// give gives a name to a file. If a directory had it, a new node takes the
+// name, and so what is below the old one is forgotten.
+func (t *treeBuilder) give(member string, id, inode uint32) error {
 	n := t.nodes.at(id)
 	if n.inode == 0 {
-		return n
+		n.inode = inode
+		return nil
 	}
 	t.lastDir, t.last = ".", 0 // the way there may have led through this name
 	if t.inode(id).mode&typeMask != typeDir {
-		return n
+		n.inode = inode
+		return nil
 	}
-	n.dead = true
-	dir := t.nodes.at(n.parent)
-	fresh := node{parent: n.parent, next: dir.child, name: n.name, whiteout: n.whiteout}
-	dir.child = t.nodes.add(fresh)
-	*t.names.slot(t, n.parent, t.text.at(n.name)) = dir.child
-	return t.nodes.at(dir.child)
+	// It comes behind the old one, where the names stay in order.
+	fresh, err := t.addNode(member, node{parent: n.parent, next: n.next, name: n.name, inode: inode, whiteout: n.whiteout})
+	if err != nil {
+		return err
+	}
+	n.dead, n.next = true, fresh
+	t.names.replace(t, id, fresh)
+	return nil
 }
 
 func (t *treeBuilder) keep(member string, b []byte) (uint32, error) {
@@ -260,10 +285,11 @@ func (t *treeBuilder) lookup(member, name string) (uint32, error) {
 		dir, base = name[:i], name[i+1:]
 	}
 	parent, err := t.walk(member, dir, false)
-	if err != nil || parent == nowhere || len(t.names.slots) == 0 {
+	if err != nil || parent == nowhere {
 		return 0, err
 	}
-	return *t.names.slot(t, parent, []byte(base)), nil
+	id, _ := t.find(parent, []byte(base), false)
+	return id, nil
 }
 
 // nowhere is what walk returns for a directory that isn't there.
@@ -321,10 +347,7 @@ func (t *treeBuilder) walk(member, name string, create bool) (uint32, error) {
 // step returns a child that is more than a whiteout.
 func (t *treeBuilder) step(member string, at uint32, part string, create bool) (uint32, error) {
 	if !create {
-		if len(t.names.slots) == 0 {
-			return nowhere, nil
-		}
-		id := *t.names.slot(t, at, []byte(part))
+		id, _ := t.find(at, []byte(part), false)
 		if id == 0 || t.nodes.at(id).inode == 0 {
 			return nowhere, nil
 		}
@@ -335,9 +358,9 @@ func (t *treeBuilder) step(member string, at uint32, part string, create bool) (
 		return 0, err
 	}
 	if n := t.nodes.at(id); n.inode == 0 {
-		n.inode = t.inodes.add(impliedDir)
+		n.inode, err = t.addInode(member, impliedDir)
 	}
-	return id, nil
+	return id, err
 }
 
 // path returns the name of a node, for messages.

@@ -37,6 +37,7 @@ func FuzzIndex(f *testing.F) {
 		if err != nil {
 			return
 		}
+		sameIndex(t, data)
 		fsys, err := Open(bytes.NewReader(out.b), info.IndexSize, bytes.NewReader(data))
 		if err != nil {
 			t.Fatal(err)

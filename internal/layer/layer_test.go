@@ -286,7 +286,18 @@ func probe(t *testing.T, l *indexed, name string) {
 // The cost of a member; a layer has some 25 KB a member, so what counts is
 // nanoseconds, not bytes.
 func BenchmarkIndex(b *testing.B) {
-	data := torture(b)
+	var ordered []m
+	for i := range 20_000 {
+		if i%50 == 0 {
+			ordered = append(ordered, dir(fmt.Sprintf("d%03d", i/50)))
+		}
+		ordered = append(ordered, reg(fmt.Sprintf("d%03d/file-%05d", i/50, i), ""))
+	}
+	b.Run("all kinds", func(b *testing.B) { benchmarkIndex(b, torture(b)) })
+	b.Run("in order", func(b *testing.B) { benchmarkIndex(b, tarOf(b, ordered...)) })
+}
+
+func benchmarkIndex(b *testing.B, data []byte) {
 	b.SetBytes(int64(len(data)))
 	for b.Loop() {
 		x := NewIndexer(b.TempDir())

@@ -92,9 +92,9 @@ func (l *layout) sort(dir uint32) {
 		}
 		kids = append(kids, id)
 	}
-	slices.SortFunc(kids, func(a, b uint32) int {
-		return bytes.Compare(l.nameOf(a), l.nameOf(b))
-	})
+	if slices.Reverse(kids); l.names.made() {
+		slices.SortFunc(kids, func(a, b uint32) int { return bytes.Compare(l.nameOf(a), l.nameOf(b)) })
+	}
 	link := &l.nodes.at(dir).child
 	for _, id := range kids {
 		*link = id

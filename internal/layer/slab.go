@@ -1,10 +1,6 @@
 package layer
 
-import (
-	"bytes"
-	"encoding/binary"
-	"hash/maphash"
-)
+import "encoding/binary"
 
 // slab is a list that grows without copying what it has. A tree of a million
 // files lives in a few of them, with numbers for pointers, so that a file
@@ -76,48 +72,4 @@ func (a *arena) at(ref uint32) []byte {
 	b := a.chunks[ref>>arenaShift][ref&(arenaChunk-1):]
 	size, n := binary.Uvarint(b)
 	return b[n : n+int(size)]
-}
-
-// names finds a node by its parent and its name.
-type names struct {
-	seed  maphash.Seed
-	slots []uint32 // numbers of nodes, 0 is free; the length is a power of two
-	used  int
-}
-
-func (h *names) hash(parent uint32, name []byte) uint64 {
-	return maphash.Bytes(h.seed, name) ^ uint64(parent)*0x9e3779b97f4a7c15
-}
-
-// slot returns where the node is, or the free place where it belongs.
-func (h *names) slot(t *treeBuilder, parent uint32, name []byte) *uint32 {
-	mask := uint64(len(h.slots) - 1)
-	x := h.hash(parent, name)
-	for i := (x ^ x>>32) & mask; ; i = (i + 1) & mask {
-		id := h.slots[i]
-		if id == 0 {
-			return &h.slots[i]
-		}
-		if n := t.nodes.at(id); n.parent == parent && bytes.Equal(t.text.at(n.name), name) {
-			return &h.slots[i]
-		}
-	}
-}
-
-// grow keeps at least a third of the places free.
-func (h *names) grow(t *treeBuilder) {
-	if len(h.slots) == 0 {
-		h.seed, h.slots = maphash.MakeSeed(), make([]uint32, 1024)
-	}
-	if h.used*3 < len(h.slots)*2 {
-		return
-	}
-	old := h.slots
-	h.slots = make([]uint32, 2*len(old))
-	for _, id := range old {
-		if id != 0 {
-			n := t.nodes.at(id)
-			*h.slot(t, n.parent, t.text.at(n.name)) = id
-		}
-	}
 }
