@@ -107,7 +107,7 @@ func (c *contexts) dir(path string) (tree.FS, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("open build context %s: not a directory: %w", path, errdefs.ErrInvalidArgument)
 	}
-	t, err := tree.Dir(path)
+	t, err := tree.Dir(path, c.store.Scratch())
 	if err != nil {
 		return nil, err
 	}

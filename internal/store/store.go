@@ -176,6 +176,10 @@ func (s *Store) Close() error {
 	return own.Close()
 }
 
+// Scratch is the directory for files without a name (see [sys.UnnamedFile]): on
+// the file system of the store, which is large where /tmp may be memory.
+func (s *Store) Scratch() string { return s.path(tmpDir) }
+
 func (s *Store) path(elem ...string) string {
 	return filepath.Join(append([]string{s.root}, elem...)...)
 }

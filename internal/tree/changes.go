@@ -30,8 +30,9 @@ type Changes struct {
 	// gives (SOURCE_DATE_EPOCH).
 	Latest time.Time
 
-	// Temp is the directory for the content of compressed archives while the
-	// Changes are in use; "" is that of [os.TempDir].
+	// Temp is the directory for the content of compressed archives, and for
+	// the names of large directories, while the Changes are in use; "" is that
+	// of [os.TempDir].
 	Temp string
 
 	base  FS
@@ -40,6 +41,7 @@ type Changes struct {
 	inos  uint64 // inode numbers given out
 	salt  uint64 // keeps them apart from those of edits below
 	spool []*os.File
+	packs packs
 }
 
 // Edit begins edits on base; nil is the empty tree. Close ends them.
@@ -51,10 +53,10 @@ func Edit(base FS) *Changes {
 	return c
 }
 
-// Close drops what unpacked archives hold on disk. Such files in the trees that
-// FS returned can no longer be read afterwards.
+// Close drops what is held on disk. The trees that FS returned can no longer be
+// read afterwards.
 func (c *Changes) Close() error {
-	var errs []error
+	errs := []error{c.packs.Close()}
 	for _, f := range c.spool {
 		errs = append(errs, f.Close())
 	}
@@ -130,8 +132,8 @@ func (c *Changes) resolve(name string) (string, error) {
 	return resolve(v.Lstat, v.ReadLink, ".", name, true)
 }
 
-// child is what dir has under name: a node, or metadata of the base that no
-// edit touched, or nothing at all.
+// child is what a directory has under a name: a node, or metadata of the base
+// that no edit touched, or nothing at all.
 type child struct {
 	node *node
 	info fs.FileInfo
@@ -140,7 +142,11 @@ type child struct {
 func (k child) exists() bool { return k.info != nil }
 func (k child) isDir() bool  { return k.info != nil && k.info.IsDir() }
 
+// child looks name up in dir, which may be changed afterwards.
 func (c *Changes) child(dir *node, path, name string) (child, error) {
+	if err := dir.unpack(); err != nil {
+		return child{}, err
+	}
 	kid, known := dir.kids[name]
 	if known && kid.gone || !known && !dir.merged {
 		return child{}, nil
@@ -192,6 +198,9 @@ func (c *Changes) enter(n *node, kid child, name string) *node {
 
 // drop removes name from dir.
 func (c *Changes) drop(dir *node, path, name string) error {
+	if err := dir.unpack(); err != nil {
+		return err
+	}
 	delete(dir.kids, name)
 	if !dir.merged {
 		return nil

@@ -265,6 +265,9 @@ func (cp *copier) copy(ctx context.Context, src string, info fs.FileInfo, rel st
 			return err
 		}
 	}
+	if t.dir != nil {
+		cp.pack(t.dir)
+	}
 	return nil
 }
 
@@ -398,7 +401,7 @@ func (cp *copier) copyFile(src string, info fs.FileInfo, t *target, nested bool)
 	if info.Mode().IsRegular() && stat.Nlink > 1 {
 		cp.links[stat.Ino] = made
 	}
-	t.up.dir.set(t.name, &node{inode: made})
+	t.up.dir.set(t.name, &node{inode: made, single: stat.Nlink <= 1})
 	return nil
 }
 

@@ -47,9 +47,11 @@ func must(t testing.TB, err error) {
 
 func openHost(t testing.TB, root string) FS {
 	t.Helper()
-	d, err := Dir(root)
+	d, err := Dir(root, t.TempDir())
 	must(t, err)
 	t.Cleanup(func() { d.(*hostDir).Close() })
+	// Most directories are more than what is kept in memory.
+	d.(*hostDir).keep = 4
 	// The files are new, but the cache takes only those that are not.
 	d.(*hostDir).now = func() time.Time { return time.Now().Add(time.Hour) }
 	return d

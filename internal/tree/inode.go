@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -65,6 +64,14 @@ type node struct {
 	kids   map[string]*node
 	merged bool
 
+	// packed are more of these names. To change anything, unpack comes first;
+	// unpacked says that it came.
+	packed   *packedNames
+	unpacked bool
+
+	// single says that no other name shares the inode, nor ever will.
+	single bool
+
 	// gone says that the base has the name and this tree does not.
 	gone bool
 }
@@ -78,7 +85,7 @@ func (n *node) set(name string, kid *node) {
 	n.kids[name] = kid
 }
 
-// clone copies the names; the inodes are shared.
+// clone copies the names; the inodes are shared, and what is packed.
 func (n *node) clone() *node {
 	c := *n
 	if n.kids != nil {
@@ -110,11 +117,13 @@ func (v view) find(op, name string) (n *node, inBase bool, err error) {
 		if !n.isDir() {
 			return nil, false, &fs.PathError{Op: op, Path: name, Err: syscall.ENOTDIR}
 		}
-		kid, known := n.kids[part]
+		kid, err := n.kid(part)
 		switch {
-		case !known && n.merged:
+		case err != nil:
+			return nil, false, &fs.PathError{Op: op, Path: name, Err: err}
+		case kid == nil && n.merged:
 			return nil, true, nil
-		case !known || kid.gone:
+		case kid == nil || kid.gone:
 			return nil, false, nil
 		}
 		n = kid
@@ -201,30 +210,33 @@ func (v view) ReadDir(name string) ([]fs.DirEntry, error) {
 	case !n.isDir():
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: syscall.ENOTDIR}
 	}
-	var entries []fs.DirEntry
+	var below []fs.DirEntry
 	if n.merged {
-		below, err := v.base.ReadDir(name)
-		if err != nil {
+		if below, err = v.base.ReadDir(name); err != nil {
 			return nil, err
 		}
-		for _, e := range below {
-			if _, known := n.kids[e.Name()]; !known {
-				entries = append(entries, e)
-			}
-		}
 	}
-	for kid, node := range n.kids {
+	var entries []fs.DirEntry
+	err = n.each(func(kid string, node *node) error {
+		for len(below) > 0 && below[0].Name() <= kid {
+			if below[0].Name() < kid {
+				entries = append(entries, below[0])
+			}
+			below = below[1:]
+		}
 		if node.gone {
-			continue
+			return nil
 		}
 		info, err := v.info(node, join(name, kid))
-		if err != nil {
-			return nil, err
+		if err == nil {
+			entries = append(entries, fs.FileInfoToDirEntry(info))
 		}
-		entries = append(entries, fs.FileInfoToDirEntry(info))
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
-	return entries, nil
+	return append(entries, below...), nil
 }
 
 // file is an open file under the metadata that the tree gives it.

@@ -48,7 +48,7 @@ func Include(fsys FS, include, exclude, followPaths []string) (FS, error) {
 		return fsys, nil
 	}
 	return &filtered{
-		fsys: fsys, patterns: p, states: map[string]matched{".": {}}, lists: map[string][]fs.DirEntry{},
+		fsys: fsys, patterns: p, states: map[string]matched{".": {}}, shown: map[string]bits{},
 	}, nil
 }
 
@@ -58,8 +58,8 @@ type filtered struct {
 
 	mu       sync.Mutex
 	patterns patterns
-	states   map[string]matched       // of directories
-	lists    map[string][]fs.DirEntry // what directories show
+	states   map[string]matched // of directories
+	shown    map[string]bits    // which entries of directories are there
 }
 
 // state returns what the patterns say of path, from the root down.
@@ -131,22 +131,37 @@ func (f *filtered) ReadDir(name string) ([]fs.DirEntry, error) {
 	if _, err := f.Lstat(name); err != nil {
 		return nil, err
 	}
+	entries, err := f.fsys.ReadDir(name)
+	if err != nil {
+		return nil, err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if list, ok := f.lists[name]; ok {
-		return slices.Clone(list), nil
+	shown, ok := f.shown[name]
+	if !ok {
+		if shown, err = f.choose(name, entries); err != nil {
+			return nil, err
+		}
+		f.shown[name] = shown
 	}
+	list := entries[:0]
+	for i, e := range entries {
+		if shown.has(uint32(i)) {
+			list = append(list, e)
+		}
+	}
+	return list, nil
+}
+
+// choose says which of the entries of the directory name are there.
+func (f *filtered) choose(name string, entries []fs.DirEntry) (bits, error) {
 	state, err := f.state(name)
 	if err != nil {
 		return nil, err
 	}
 	f.states[name] = state
-	entries, err := f.fsys.ReadDir(name)
-	if err != nil {
-		return nil, err
-	}
-	var list []fs.DirEntry
-	for _, e := range entries {
+	var selected bits
+	for i, e := range entries {
 		kid := join(name, e.Name())
 		m, err := f.patterns.match(kid, state)
 		if err != nil {
@@ -157,11 +172,10 @@ func (f *filtered) ReadDir(name string) ([]fs.DirEntry, error) {
 			return nil, err
 		}
 		if shown {
-			list = append(list, e)
+			selected.set(uint32(i))
 		}
 	}
-	f.lists[name] = list
-	return slices.Clone(list), nil
+	return selected, nil
 }
 
 // ReadLink returns the target of a symbolic link.

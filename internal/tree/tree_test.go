@@ -135,7 +135,7 @@ func TestSwappedDirectoriesShowNothingFromOutside(t *testing.T) {
 	defer swapper.Wait()
 	defer stop.Store(true)
 	for range 2000 {
-		d, err := Dir(root)
+		d, err := Dir(root, "")
 		must(t, err)
 		data, err := fs.ReadFile(d, "a/f")
 		if err == nil && string(data) != "a/f" {
@@ -156,7 +156,7 @@ func TestSwappedDirectoriesShowNothingFromOutside(t *testing.T) {
 func TestDirNeedsADirectory(t *testing.T) {
 	root := host(t, "f")
 	for _, path := range []string{filepath.Join(root, "f"), filepath.Join(root, "nowhere")} {
-		if _, err := Dir(path); err == nil {
+		if _, err := Dir(path, ""); err == nil {
 			t.Errorf("%s opens", path)
 		}
 	}

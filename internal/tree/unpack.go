@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/shaleproject/shale/internal/layer"
+	"github.com/shaleproject/shale/internal/sys"
 )
 
 // xattrRecord is the prefix of a PAX record that holds an extended attribute.
@@ -237,14 +238,11 @@ func (u *unpacker) content(h *tar.Header, i *inode) error {
 		return nil
 	}
 	if u.spool == nil {
-		f, err := os.CreateTemp(u.Temp, "shale-unpack-*")
+		f, err := sys.UnnamedFile(u.Temp)
 		if err != nil {
 			return err
 		}
 		u.Changes.spool = append(u.Changes.spool, f)
-		if err := os.Remove(f.Name()); err != nil {
-			return err
-		}
 		u.spool = f
 	}
 	n, err := io.Copy(u.spool, u.tar)

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -39,12 +37,9 @@ func (c *Changes) WriteLayer(ctx context.Context, w *layer.Writer) error {
 }
 
 func (c *Changes) writeKids(ctx context.Context, l *layerWriter, dir *node, path string) error {
-	for _, name := range slices.Sorted(maps.Keys(dir.kids)) {
-		if err := c.writeNode(ctx, l, dir, dir.kids[name], join(path, name)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return dir.each(func(name string, kid *node) error {
+		return c.writeNode(ctx, l, dir, kid, join(path, name))
+	})
 }
 
 func (c *Changes) writeNode(ctx context.Context, l *layerWriter, dir, n *node, path string) error {

@@ -197,7 +197,7 @@ func (e *editor) run(ctx context.Context, i int, action *pb.FileAction) error {
 			return err
 		}
 		from = state{base: from.ref, edit: tree.Edit(base)}
-		from.edit.Now, from.edit.Latest = e.tools.now(), e.tools.latest()
+		from.edit.Now, from.edit.Latest, from.edit.Temp = e.tools.now(), e.tools.latest(), e.tools.Store.Scratch()
 	} else {
 		e.states[action.Input] = state{} // taken over: nobody else reads it
 	}

@@ -205,7 +205,7 @@ func (op *git) fetchFrom(ctx context.Context, g *gitCommand, remote string) erro
 // layer writes the checkout, or the part of it that is wanted, as a layer.
 // The part is found within the checkout, whatever links it holds.
 func (op *git) layer(ctx context.Context, checkout string, at time.Time) (ref.Layer, error) {
-	fsys, err := tree.Dir(checkout)
+	fsys, err := tree.Dir(checkout, op.tools.Store.Scratch())
 	if err != nil {
 		return ref.Layer{}, err
 	}
@@ -225,7 +225,7 @@ func (op *git) layer(ctx context.Context, checkout string, at time.Time) (ref.La
 	}
 	edit := tree.Edit(nil)
 	defer edit.Close()
-	edit.Now, edit.Latest = at, op.tools.latest()
+	edit.Now, edit.Latest, edit.Temp = at, op.tools.latest(), op.tools.Store.Scratch()
 	if err := edit.Copy(ctx, fsys, path.Join("/", part), "/", o); err != nil {
 		return ref.Layer{}, err
 	}

@@ -1,0 +1,237 @@
+package tree
+
+import (
+	"encoding/binary"
+	"io/fs"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+)
+
+// packs are where edits keep the directories that they have packed.
+type packs struct {
+	spill
+	froms []FS // what packed files have their content from
+}
+
+// packedNames are names of one directory, of which only the tables of a spill know.
+// Packing and unpacking a directory changes nothing that is seen of it.
+type packedNames struct {
+	table
+	in   *packs
+	from int    // where the contents of its files lie: in froms, unless it is -1, …
+	dir  string // … in this directory, under the same names
+}
+
+// pack moves those names of a directory that nobody else can have a hold of into
+// a table. What it has once unpacked again, to change it, stays so: another copy
+// may need it next.
+//
+// A copied directory of a context ends here: a context of a million files would
+// need some 250 MB for their nodes.
+func (c *Changes) pack(n *node) {
+	if n.unpacked || n.packed != nil {
+		return
+	}
+	c.packs.temp = c.Temp
+	names := slices.Sorted(maps.Keys(n.kids))
+	p := &packedNames{in: &c.packs}
+	for _, name := range names {
+		if kid := n.kids[name]; kid.inode != nil && kid.mode.IsRegular() {
+			p.from = c.packs.number(kid.from)
+			p.dir, _ = split(kid.at)
+			break
+		}
+	}
+	var w tableWriter
+	for _, name := range names {
+		if kid := n.kids[name]; p.takes(name, kid) {
+			w.add(name)
+			p.encode(&w, name, kid)
+			delete(n.kids, name)
+		}
+	}
+	if len(w.starts) == 0 {
+		return
+	}
+	p.table = w.keep(&c.packs.spill)
+	n.packed = p
+	if len(n.kids) == 0 {
+		n.kids = nil // a map doesn't shrink
+	}
+}
+
+// maxFroms bounds froms: every file could have a tree of its own.
+const maxFroms = 64
+
+// number is the place of a tree in froms, or -1.
+func (s *packs) number(from FS) int {
+	for i, f := range s.froms {
+		if sameFS(f, from) {
+			return i
+		}
+	}
+	if len(s.froms) == maxFroms {
+		return -1
+	}
+	s.froms = append(s.froms, from)
+	return len(s.froms) - 1
+}
+
+func sameFS(a, b FS) bool {
+	return reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
+}
+
+// takes reports whether a table can say all that there is to say of kid.
+func (p *packedNames) takes(name string, kid *node) bool {
+	if kid.gone || len(kid.kids) > 0 {
+		return false
+	}
+	if kid.inode == nil {
+		return true
+	}
+	if len(kid.xattrs) > 0 {
+		return false
+	}
+	switch kid.mode.Type() {
+	case fs.ModeDir:
+		return true
+	case fs.ModeSymlink:
+		return kid.single
+	case 0:
+		return kid.single && p.from >= 0 && kid.at == join(p.dir, name) && sameFS(kid.from, p.in.froms[p.from])
+	}
+	return false
+}
+
+// What the first byte of a record says.
+const (
+	packedInode     = 1 << iota // the node has an inode
+	packedMerged                // what the base has there shines through
+	packedDir                   // it has a table
+	packedElsewhere             // whose files do not lie where the name says
+)
+
+func (p *packedNames) encode(w *tableWriter, name string, kid *node) {
+	var flags byte
+	if kid.inode != nil {
+		flags |= packedInode
+	}
+	if kid.merged {
+		flags |= packedMerged
+	}
+	if sub := kid.packed; sub != nil {
+		flags |= packedDir
+		if sub.from != p.from || sub.dir != join(p.dir, name) {
+			flags |= packedElsewhere
+		}
+	}
+	w.records = append(w.records, flags)
+	if i := kid.inode; i != nil {
+		w.number(uint64(i.mode))
+		w.number(uint64(i.owner.UID))
+		w.number(uint64(i.owner.GID))
+		w.offset(i.mtime.Unix())
+		w.number(uint64(i.mtime.Nanosecond()))
+		w.offset(i.size)
+		w.records = binary.LittleEndian.AppendUint64(w.records, i.ino)
+		w.text(i.target)
+	}
+	if sub := kid.packed; sub != nil {
+		w.offset(sub.at)
+		w.number(uint64(sub.n))
+		w.number(uint64(sub.size))
+		if flags&packedElsewhere != 0 {
+			w.offset(int64(sub.from))
+			w.text(sub.dir)
+		}
+	}
+}
+
+// node makes the node of a record. It is nobody else's.
+func (p *packedNames) node(name string, r record) *node {
+	flags := r.rest[0]
+	r.rest = r.rest[1:]
+	n := &node{merged: flags&packedMerged != 0, single: true}
+	if flags&packedInode != 0 {
+		i := &inode{mode: fs.FileMode(r.number()), nlink: 1}
+		i.owner.UID, i.owner.GID = uint32(r.number()), uint32(r.number())
+		sec := r.offset()
+		i.mtime = time.Unix(sec, int64(r.number()))
+		i.size = r.offset()
+		i.ino = binary.LittleEndian.Uint64(r.rest)
+		r.rest = r.rest[8:]
+		i.target = r.text()
+		if i.mode.IsRegular() {
+			i.from, i.at = p.in.froms[p.from], join(p.dir, name)
+		}
+		n.inode = i
+	}
+	if flags&packedDir != 0 {
+		sub := &packedNames{in: p.in, from: p.from, dir: join(p.dir, name)}
+		sub.table = table{in: p.table.in, at: r.offset(), n: int(r.number()), size: int(r.number())}
+		if flags&packedElsewhere != 0 {
+			sub.from, sub.dir = int(r.offset()), r.text()
+		}
+		n.packed = sub
+	}
+	return n
+}
+
+// kid returns the node of a name, or nil. It must not be changed.
+func (n *node) kid(name string) (*node, error) {
+	if kid := n.kids[name]; kid != nil || n.packed == nil {
+		return kid, nil
+	}
+	r, _, ok, err := n.packed.find(name)
+	if !ok || err != nil {
+		return nil, err
+	}
+	return n.packed.node(name, r), nil
+}
+
+// unpack makes all names nodes that may be changed.
+func (n *node) unpack() error {
+	if n.packed == nil {
+		return nil
+	}
+	kids := make(map[string]*node, n.packed.n+len(n.kids))
+	err := n.packed.each(func(_ int, name string, r record) error {
+		kids[name] = n.packed.node(name, r)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	maps.Copy(kids, n.kids)
+	n.kids, n.packed, n.unpacked = kids, nil, true
+	return nil
+}
+
+// each calls f for every name that the edits know something about, in order.
+// The nodes must not be changed.
+func (n *node) each(f func(name string, kid *node) error) error {
+	names := slices.Sorted(maps.Keys(n.kids))
+	before := func(bound string, all bool) error {
+		for len(names) > 0 && (all || names[0] < bound) {
+			if err := f(names[0], n.kids[names[0]]); err != nil {
+				return err
+			}
+			names = names[1:]
+		}
+		return nil
+	}
+	if n.packed != nil {
+		err := n.packed.each(func(_ int, name string, r record) error {
+			if err := before(name, false); err != nil {
+				return err
+			}
+			return f(name, n.packed.node(name, r))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return before("", true)
+}

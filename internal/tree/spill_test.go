@@ -1,0 +1,254 @@
+package tree
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/shaleproject/shale/internal/layer"
+)
+
+// fill keeps tables of some megabytes and returns what they hold.
+func fill(s *spill, r *rand.Rand) (tables []table, names [][]string) {
+	for range 400 {
+		var w tableWriter
+		var list []string
+		for i := range r.IntN(3000) {
+			name := fmt.Sprintf("%06d-%x", i, r.Uint32())
+			w.add(name)
+			w.number(uint64(len(name)))
+			w.text(strings.ToUpper(name))
+			w.offset(-int64(i))
+			list = append(list, name)
+		}
+		tables, names = append(tables, w.keep(s)), append(names, list)
+	}
+	return tables, names
+}
+
+func checkTables(t *testing.T, tables []table, names [][]string) {
+	t.Helper()
+	check := func(i int, name string, r record) error {
+		if n, text, off := r.number(), r.text(), r.offset(); n != uint64(len(name)) || text != strings.ToUpper(name) || off != -int64(i) {
+			return fmt.Errorf("record %d, %s: %d, %q, %d", i, name, n, text, off)
+		}
+		return nil
+	}
+	for n, tab := range tables {
+		var got []string
+		must(t, tab.each(func(i int, name string, r record) error {
+			got = append(got, name)
+			return check(i, name, r)
+		}))
+		if strings.Join(got, " ") != strings.Join(names[n], " ") {
+			t.Fatalf("table %d has %d names, not %d", n, len(got), len(names[n]))
+		}
+		for i := 0; i < len(got); i += 97 {
+			r, at, ok, err := tab.find(got[i])
+			must(t, err)
+			if !ok || at != i {
+				t.Fatalf("%s: number %d, %v", got[i], at, ok)
+			}
+			must(t, check(i, got[i], r))
+		}
+		for _, none := range []string{"", "000000", "000001-", "~"} {
+			if _, _, ok, err := tab.find(none); ok || err != nil {
+				t.Fatalf("%q: %v, %v", none, ok, err)
+			}
+		}
+	}
+}
+
+func TestTablesAreReadFromMemoryAndFileAlike(t *testing.T) {
+	s := &spill{temp: t.TempDir()}
+	defer s.Close()
+	tables, names := fill(s, rand.New(rand.NewPCG(1, 2)))
+	if s.file == nil || len(s.head) == 0 || len(s.tail) == 0 {
+		t.Fatalf("%d bytes in memory, %d to be written: too few for a test", len(s.head), len(s.tail))
+	}
+	if left, err := os.ReadDir(s.temp); err != nil || len(left) > 0 {
+		t.Errorf("the file has a name: %v, %v", left, err)
+	}
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() { checkTables(t, tables, names) })
+	}
+	readers.Wait()
+}
+
+func TestTablesOfAFullDiskStayInMemory(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("a small file system needs root")
+	}
+	dir := t.TempDir()
+	must(t, syscall.Mount("shale-test", dir, "tmpfs", 0, "size=1m"))
+	defer syscall.Unmount(dir, 0)
+	s := &spill{temp: dir}
+	defer s.Close()
+	tables, names := fill(s, rand.New(rand.NewPCG(3, 4)))
+	if !s.full || s.size <= int64(len(s.head)) {
+		t.Fatalf("full: %v, %d bytes written", s.full, s.size-int64(len(s.head)))
+	}
+	checkTables(t, tables, names)
+
+	nowhere := &spill{temp: dir + "/missing"}
+	tables, names = fill(nowhere, rand.New(rand.NewPCG(5, 6)))
+	checkTables(t, tables, names)
+}
+
+// manyFiles makes n files in directories of a hundred.
+func manyFiles(t testing.TB, n int) string {
+	t.Helper()
+	root := t.TempDir()
+	for i := range n {
+		dir := fmt.Sprintf("%s/d%d/e%d", root, i/2500, i/100)
+		if i%100 == 0 {
+			must(t, os.MkdirAll(dir, 0o755))
+		}
+		name := fmt.Sprintf("%s/file%d", dir, i)
+		if i%50 == 7 {
+			must(t, os.Symlink(fmt.Sprint(i), name))
+			continue
+		}
+		must(t, os.WriteFile(name, []byte(name[i%10:]), 0o644))
+	}
+	return root
+}
+
+func TestALargeContextIsTheSameFromTables(t *testing.T) {
+	root := manyFiles(t, 3_000)
+	var layers [][]byte
+	var digests []string
+	for _, keep := range []int{keptFiles, 0} {
+		d, err := Dir(root, t.TempDir())
+		must(t, err)
+		defer d.(*hostDir).Close()
+		d.(*hostDir).keep = keep
+		ignoring, err := Select(d, []string{"d1", "**/*9", "!d1/e28"})
+		must(t, err)
+		for _, fsys := range []FS{d, ignoring} {
+			digests = append(digests, digestOf(t, fsys, "/", DigestOptions{}).String())
+			c := Edit(nil)
+			defer c.Close()
+			must(t, c.Copy(t.Context(), fsys, "/", "/", dockerfile))
+			var out bytes.Buffer
+			w := layer.NewWriter(&out)
+			must(t, c.WriteLayer(t.Context(), w))
+			must(t, w.Close())
+			layers = append(layers, out.Bytes())
+		}
+	}
+	for i := range 2 {
+		if !bytes.Equal(layers[i], layers[i+2]) || digests[i] != digests[i+2] {
+			t.Errorf("tree %d: layers of %d and %d bytes, digests %s and %s", i, len(layers[i]), len(layers[i+2]), digests[i], digests[i+2])
+		}
+	}
+	if bytes.Equal(layers[0], layers[1]) {
+		t.Error("nothing is ignored")
+	}
+}
+
+// A file that is looked at twice is told the same, wherever it was kept: the
+// context of a build is what it was when it was listed.
+func TestTablesRememberTheMomentOfTheListing(t *testing.T) {
+	root := host(t, "d/a", "d/l -> a")
+	d := openHost(t, root)
+	d.(*hostDir).keep = 0
+	before, err := d.Lstat("d/a")
+	must(t, err)
+	target, err := d.ReadLink("d/l")
+	must(t, err)
+	statOf(before) // reads the attributes
+	must(t, os.Chtimes(root+"/d/a", time.Unix(1, 0), time.Unix(1, 0)))
+	must(t, os.Chmod(root+"/d/a", 0o600))
+	must(t, os.Remove(root+"/d/l"))
+	must(t, os.Symlink("b", root+"/d/l"))
+	must(t, os.WriteFile(root+"/d/new", nil, 0o644))
+	if os.Getuid() == 0 {
+		value := "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+		must(t, syscall.Setxattr(root+"/d/a", capability, []byte(value), 0))
+	}
+	after, err := d.Lstat("d/a")
+	must(t, err)
+	if after.Mode() != before.Mode() || !after.ModTime().Equal(before.ModTime()) || len(statOf(after).Xattrs) > 0 {
+		t.Errorf("%v %v %v, was %v %v", after.Mode(), after.ModTime(), statOf(after).Xattrs, before.Mode(), before.ModTime())
+	}
+	if again, err := d.ReadLink("d/l"); again != target || err != nil {
+		t.Errorf("link to %s, was %s: %v", again, target, err)
+	}
+	if got := walked(t, d); strings.Contains(got, "new") {
+		t.Errorf("shows %s", got)
+	}
+	if _, err := fs.ReadFile(d, "d/a"); err == nil {
+		t.Error("a file that has changed can be read")
+	}
+}
+
+// heap is what is in use after a collection, in bytes.
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+func TestTheNamesOfALargeCopyCostNoMemory(t *testing.T) {
+	const files = 100_000
+	src := Edit(nil)
+	defer src.Close()
+	one := openHost(t, host(t, "dir/file"))
+	for i := range 10 {
+		must(t, src.Copy(t.Context(), many{one, files / 10}, "/", fmt.Sprintf("/warm%d/", i), dockerfile))
+	}
+	before := heap()
+	c := Edit(nil)
+	defer c.Close()
+	for i := range 10 {
+		must(t, c.Copy(t.Context(), many{one, files / 10}, "/", fmt.Sprintf("/d%d/", i), dockerfile))
+	}
+	after := heap()
+	if perFile := int64(after-before) / files; after > before && perFile > 32 {
+		t.Errorf("%d bytes a file", perFile)
+	}
+	if got := strings.Count(walked(t, c.FS()), "\n"); got != files+10 {
+		t.Errorf("%d names", got)
+	}
+}
+
+// many is a tree of n files in one directory, all of the same content.
+type many struct {
+	FS
+	n int
+}
+
+func (m many) ReadDir(name string) ([]fs.DirEntry, error) {
+	if name != "." {
+		return m.FS.ReadDir(name)
+	}
+	var all []fs.DirEntry
+	for i := range m.n {
+		all = append(all, fs.FileInfoToDirEntry(&attr{name: fmt.Sprintf("file%07d", i), mode: 0o644, stat: &layer.Stat{Nlink: 1}}))
+	}
+	return all, nil
+}
+
+// walked names the files of fsys and opens none.
+func walked(t testing.TB, fsys FS) string {
+	t.Helper()
+	var b strings.Builder
+	must(t, fs.WalkDir(fsys, ".", func(path string, _ fs.DirEntry, err error) error {
+		if path != "." {
+			fmt.Fprintln(&b, path)
+		}
+		return err
+	}))
+	return b.String()
+}
