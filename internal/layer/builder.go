@@ -19,23 +19,49 @@ type node struct {
 	dead                bool   // another node has taken the name
 }
 
-// inode is what names have in common that are hard links of each other.
+// inode is what names have in common that are hard links of each other. It has
+// 48 bytes.
 type inode struct {
-	mode     uint16 // type and permissions, as in stat(2)
-	opaque   bool
-	implied  bool // a directory that is no member
-	veils    bool // a directory that holds whiteouts
-	tail     bool // the last part of a block of data stands behind the inode
+	mtime    int64
+	size     int64
+	data     uint32 // where the content is: see below
+	nid      uint32 // the place in the image, 0 until it has one
 	links    uint32
 	uid, gid uint32
 	nsec     uint32
-	mtime    int64
-	size     int64
-	data     int64  // place in the tar; of a device its number; of a symbolic link its target in the arena
 	xattrs   uint32 // in the arena, as they stand in the image
-	sparse   uint32 // 1 + the place in treeBuilder.sparse
-	nid      uint64 // the place in the image, 0 until it has one
-	start    int64  // the place of the blocks of a directory or symbolic link
+	mode     uint16 // type and permissions, as in stat(2)
+	flags    flags
+}
+
+// The data of an inode is, of
+//
+//   - a regular file its first block in the tar, or, if it is flagSparse, its
+//     number in treeBuilder.sparse;
+//   - a directory its first block in the image, 0 if it has none;
+//   - a symbolic link its target in the arena;
+//   - a device its number.
+
+// flags are what an inode has beside its mode.
+type flags uint16
+
+const (
+	flagOpaque  flags = 1 << iota
+	flagImplied       // a directory that is no member
+	flagVeils         // a directory that holds whiteouts
+	flagTail          // the last part of a block of data stands behind the inode
+	flagSparse
+)
+
+func (in *inode) is(f flags) bool { return in.flags&f != 0 }
+
+// inBlocks returns how many bytes of the image the data of a directory or
+// symbolic link take that doesn't stand behind the inode.
+func (in *inode) inBlocks() int64 {
+	if in.is(flagTail) {
+		return in.size &^ (blockSize - 1)
+	}
+	return alignUp(in.size, blockSize)
 }
 
 // File types of stat(2).
@@ -76,7 +102,7 @@ type treeBuilder struct {
 
 // impliedDir is a directory that a tar needs and doesn't hold. Unpackers agree
 // on these attributes where no layer below has others.
-var impliedDir = inode{mode: typeDir | 0o755, implied: true}
+var impliedDir = inode{mode: typeDir | 0o755, flags: flagImplied}
 
 func newTreeBuilder() *treeBuilder {
 	t := &treeBuilder{xattrs: map[string]uint32{}}
@@ -105,7 +131,7 @@ func (t *treeBuilder) add(m *member) (*sparseMap, error) {
 	}
 	switch mark {
 	case opaque:
-		t.inode(parent).opaque = true
+		t.inode(parent).flags |= flagOpaque
 		return nil, nil
 	case whiteout:
 		id, err := t.child(m.name, parent, []byte(base))
@@ -136,7 +162,7 @@ func (t *treeBuilder) place(m *member, parent uint32, base string) (*sparseMap, 
 		return nil, err
 	}
 	if old := t.inode(id); m.kind == tar.TypeDir && old.mode&typeMask == typeDir {
-		in.opaque = old.opaque
+		in.flags |= old.flags & flagOpaque
 		*old = in
 		return nil, nil
 	}
@@ -180,7 +206,7 @@ func (t *treeBuilder) setRoot(m *member) error {
 		return err
 	}
 	root := t.inode(0)
-	in.opaque = root.opaque
+	in.flags |= root.flags & flagOpaque
 	*root = in
 	return nil
 }
@@ -329,7 +355,7 @@ func (t *treeBuilder) walk(member, name string, create bool) (uint32, error) {
 			if links++; links > maxLinks {
 				return 0, refuse(member, "lies below a loop of symbolic links")
 			}
-			target := string(t.text.at(uint32(in.data)))
+			target := string(t.text.at(in.data))
 			if strings.HasPrefix(target, "/") {
 				at = 0
 			}

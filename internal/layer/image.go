@@ -77,13 +77,9 @@ func (im *image) pad(to int64) {
 // emitDir writes what belongs to a directory: its blocks, then the inodes of
 // its files. Those with more than one name may have been written before.
 func (im *image) emitDir(dir uint32) {
-	if in := im.inode(dir); in.start != 0 {
-		size := in.size
-		if in.tail {
-			size &^= blockSize - 1
-		}
-		im.pad(in.start)
-		im.emitEntries(dir, 0, size)
+	if in := im.inode(dir); in.data != 0 {
+		im.pad(int64(in.data) << blockShift)
+		im.emitEntries(dir, 0, in.inBlocks())
 		im.pad(alignUp(im.off, blockSize))
 	}
 	for id := range im.children(dir) {
@@ -110,19 +106,16 @@ func (im *image) emitInode(id uint32) {
 			im.emitChunks(in)
 		}
 	case typeDir:
-		if in.tail {
+		if in.is(flagTail) {
 			im.emitEntries(id, in.size&^(blockSize-1), in.size)
 		}
 	case typeSymlink:
-		target := im.text.at(uint32(in.data))
-		full := in.size &^ (blockSize - 1)
-		if in.tail {
-			im.emit(target[full:])
-			target = target[:full]
-		}
-		if len(target) > 0 {
-			im.pad(in.start)
-			im.emit(target)
+		target := im.text.at(in.data)
+		full := min(in.inBlocks(), in.size)
+		im.emit(target[full:])
+		if full > 0 {
+			im.pad(alignUp(im.off, blockSize))
+			im.emit(target[:full])
 			im.pad(alignUp(im.off, blockSize))
 		}
 	}
@@ -136,13 +129,16 @@ func (im *image) encodeInode(in *inode, xattrs int) []byte {
 		if im.chunksOf(in) > 0 {
 			layout, data = layoutChunks, chunkIndexes|uint32(im.shiftOf(in)-blockShift)
 		}
-	case typeDir, typeSymlink:
-		data = uint32(in.start >> blockShift)
-		if in.tail {
-			layout = layoutInline
+	case typeDir, typeChar, typeBlock:
+		data = in.data
+	case typeSymlink:
+		if n := in.inBlocks(); n > 0 {
+			end := im.off + headSize(xattrs) + max(in.size-n, 0)
+			data = uint32(alignUp(end, blockSize) >> blockShift)
 		}
-	case typeChar, typeBlock:
-		data = uint32(in.data)
+	}
+	if in.is(flagTail) {
+		layout = layoutInline
 	}
 	b := make([]byte, inodeSize)
 	le := binary.LittleEndian
@@ -153,7 +149,7 @@ func (im *image) encodeInode(in *inode, xattrs int) []byte {
 	le.PutUint16(b[4:], in.mode)
 	le.PutUint64(b[8:], uint64(in.size))
 	le.PutUint32(b[16:], data)
-	le.PutUint32(b[20:], uint32(in.nid))
+	le.PutUint32(b[20:], in.nid)
 	le.PutUint32(b[24:], in.uid)
 	le.PutUint32(b[28:], in.gid)
 	le.PutUint64(b[32:], uint64(in.mtime))
@@ -165,8 +161,8 @@ func (im *image) encodeInode(in *inode, xattrs int) []byte {
 // shiftOf returns the size of the chunks of a file. One that isn't sparse is a
 // single chunk, as large as it must be.
 func (im *image) shiftOf(in *inode) uint {
-	if in.sparse != 0 {
-		return im.sparse[in.sparse-1].shift
+	if in.is(flagSparse) {
+		return im.sparse[in.data].shift
 	}
 	shift := uint(blockShift)
 	for (in.size-1)>>shift > 0 {
@@ -176,11 +172,11 @@ func (im *image) shiftOf(in *inode) uint {
 }
 
 func (im *image) emitChunks(in *inode) {
-	if in.sparse == 0 {
-		im.emitChunk(inTar, in.data)
+	if !in.is(flagSparse) {
+		im.emitChunk(inTar, int64(in.data)<<blockShift)
 		return
 	}
-	s := im.sparse[in.sparse-1]
+	s := im.sparse[in.data]
 	for _, r := range s.runs {
 		for i := range r.n {
 			at := r.start + i<<s.shift
@@ -222,7 +218,7 @@ func (im *image) emitEntries(dir uint32, from, to int64) {
 		if block.used+direntSize+len(name) > blockSize {
 			flush(blockSize)
 		}
-		block.entries = append(block.entries, dirent{name, in.nid, fileType(in.mode)})
+		block.entries = append(block.entries, dirent{name, uint64(in.nid), fileType(in.mode)})
 		block.used += direntSize + len(name)
 	})
 	flush(int64(block.used))

@@ -68,7 +68,10 @@ func (x *Indexer) Finish(w io.WriterAt) (Info, error) {
 	if err := x.parser.close(); err != nil {
 		return Info{}, err
 	}
-	l := newLayout(x.tree)
+	l, err := newLayout(x.tree)
+	if err != nil {
+		return Info{}, fmt.Errorf("write index: %w", err)
+	}
 	data, size, err := writeImage(w, l, x.parser.off)
 	if err != nil {
 		return Info{}, fmt.Errorf("write index: %w", err)

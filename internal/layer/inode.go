@@ -26,13 +26,13 @@ func (t *treeBuilder) newInode(m *member) (in inode, sparse *sparseMap, err erro
 		if m.offset+m.stored > maxTar {
 			return in, nil, refuse(m.name, "ends %d bytes into the tar, more than %d", m.offset+m.stored, int64(maxTar))
 		}
-		in.size, in.data = m.size, m.offset
+		in.size, in.data = m.size, uint32(m.offset>>blockShift)
 		if m.holes {
 			if sparse, err = newSparseMap(m); err != nil {
 				return in, nil, refuse(m.name, "%s", err)
 			}
+			in.flags, in.data = flagSparse, uint32(len(t.sparse))
 			t.sparse = append(t.sparse, sparse)
-			in.sparse = uint32(len(t.sparse))
 		}
 	case tar.TypeDir:
 		in.mode |= typeDir
@@ -45,7 +45,7 @@ func (t *treeBuilder) newInode(m *member) (in inode, sparse *sparseMap, err erro
 		if err != nil {
 			return in, nil, err
 		}
-		in.data, in.size = int64(target), int64(len(m.link))
+		in.data, in.size = target, int64(len(m.link))
 	case tar.TypeChar, tar.TypeBlock:
 		in.mode |= typeChar
 		if m.kind == tar.TypeBlock {
@@ -54,7 +54,7 @@ func (t *treeBuilder) newInode(m *member) (in inode, sparse *sparseMap, err erro
 		if m.major < 0 || m.major >= 1<<12 || m.minor < 0 || m.minor >= 1<<20 {
 			return in, nil, refuse(m.name, "no such device: %d:%d", m.major, m.minor)
 		}
-		in.data = m.minor&0xff | m.major<<8 | m.minor>>8<<20
+		in.data = uint32(m.minor&0xff | m.major<<8 | m.minor>>8<<20)
 	case tar.TypeFifo:
 		in.mode |= typeFifo
 	default:

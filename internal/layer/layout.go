@@ -2,8 +2,14 @@ package layer
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
+
+	"github.com/containerd/errdefs"
 )
+
+// maxIndex bounds an index: 32 bits name an inode.
+const maxIndex = 1 << (32 + nidShift)
 
 // layout gives every inode of a tree its place in the image. Places grow in
 // the order of [layout.walk], which the writing follows: a directory's entries
@@ -18,7 +24,9 @@ type layout struct {
 	scratch  []uint32
 }
 
-func newLayout(t *treeBuilder) *layout {
+// newLayout fails with an [errdefs.ErrResourceExhausted] if an inode has no
+// place that a number of 32 bits can name.
+func newLayout(t *treeBuilder) (*layout, error) {
 	l := &layout{treeBuilder: t, next: metaOffset}
 	l.sort(0)
 	l.placeInode(0)
@@ -38,7 +46,10 @@ func newLayout(t *treeBuilder) *layout {
 			}
 		}
 	})
-	return l
+	if l.next > maxIndex {
+		return nil, fmt.Errorf("layout of more than %d bytes: %w", int64(maxIndex), errdefs.ErrResourceExhausted)
+	}
+	return l, nil
 }
 
 // walk calls visit for every directory, parents first, siblings by name.
@@ -85,10 +96,10 @@ func (l *layout) sort(dir uint32) {
 				l.whiteout = l.inodes.add(inode{mode: typeChar})
 			}
 			n.inode = l.whiteout
-			l.inode(dir).veils = true
+			l.inode(dir).flags |= flagVeils
 		case n.whiteout && l.inode(id).mode&typeMask == typeDir:
 			in := l.inode(id)
-			in.opaque, in.implied = true, false
+			in.flags = in.flags&^flagImplied | flagOpaque
 		}
 		kids = append(kids, id)
 	}
@@ -104,7 +115,7 @@ func (l *layout) sort(dir uint32) {
 	l.scratch = kids
 	in := l.inode(dir)
 	in.size = l.dirSize(dir)
-	l.implies = l.implies || in.implied && dir != 0
+	l.implies = l.implies || in.is(flagImplied) && dir != 0
 }
 
 func (l *layout) nameOf(id uint32) []byte { return l.text.at(l.nodes.at(id).name) }
@@ -146,13 +157,13 @@ func (l *layout) dirSize(dir uint32) int64 {
 // xattrsOf returns the attributes of an inode as they stand in the image.
 func (l *layout) xattrsOf(in *inode) []byte {
 	set := slices.Clip(l.text.at(in.xattrs))
-	if in.opaque {
+	if in.is(flagOpaque) {
 		set = appendXattr(set, opaqueXattr, "y")
 	}
-	if in.veils {
+	if in.is(flagVeils) {
 		set = appendXattr(set, originXattr, "")
 	}
-	if in.implied {
+	if in.is(flagImplied) {
 		set = appendXattr(set, impliedXattr, "y")
 	}
 	return set
@@ -161,10 +172,7 @@ func (l *layout) xattrsOf(in *inode) []byte {
 // placeInode gives an inode, with its attributes and list of chunks, its place.
 func (l *layout) placeInode(id uint32) {
 	in := l.inode(id)
-	head := int64(inodeSize)
-	if set := l.xattrsOf(in); len(set) > 0 {
-		head += xattrHead + int64(len(set))
-	}
+	head := headSize(len(l.xattrsOf(in)))
 	at := l.inodeAt(l.next)
 	end := at + head
 	switch in.mode & typeMask {
@@ -176,12 +184,20 @@ func (l *layout) placeInode(id uint32) {
 	case typeDir, typeSymlink:
 		at, end = l.placeTail(in, at, head)
 	}
-	in.nid = uint64(at >> nidShift)
+	in.nid = uint32(at >> nidShift)
 	l.files++
 	l.next = end
-	if in.mode&typeMask == typeSymlink {
-		l.placeBlocks(in)
+	if size := in.inBlocks(); in.mode&typeMask == typeSymlink && size > 0 {
+		l.next = alignUp(end, blockSize) + size
 	}
+}
+
+// headSize returns the bytes of an inode with its attributes.
+func headSize(xattrs int) int64 {
+	if xattrs == 0 {
+		return inodeSize
+	}
+	return inodeSize + xattrHead + int64(xattrs)
 }
 
 // inodeAt returns the next place where an inode lies within one block.
@@ -203,29 +219,26 @@ func (l *layout) placeTail(in *inode, at, head int64) (int64, int64) {
 	}
 	for _, try := range []int64{at, l.inodeAt(alignUp(at+head, blockSize) - head)} {
 		if try >= at && (try+head)&(blockSize-1)+tail <= blockSize && try-at <= blockSize-tail {
-			in.tail = true
+			in.flags |= flagTail
 			return try, try + head + tail
 		}
 	}
 	return at, at + head
 }
 
-// placeBlocks gives the data of a directory or symbolic link its blocks.
+// placeBlocks gives the data of a directory its blocks.
 func (l *layout) placeBlocks(in *inode) {
-	size := alignUp(in.size, blockSize)
-	if in.tail {
-		size -= blockSize
-	}
-	if size > 0 {
-		in.start = alignUp(l.next, blockSize)
-		l.next = in.start + size
+	if size := in.inBlocks(); size > 0 {
+		start := alignUp(l.next, blockSize)
+		in.data = uint32(start >> blockShift)
+		l.next = start + size
 	}
 }
 
 func (l *layout) chunksOf(in *inode) int64 {
 	switch {
-	case in.sparse != 0:
-		return l.sparse[in.sparse-1].chunks()
+	case in.is(flagSparse):
+		return l.sparse[in.data].chunks()
 	case in.size > 0:
 		return 1
 	}
