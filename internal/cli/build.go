@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -18,7 +17,6 @@ import (
 
 	"github.com/shaleproject/shale/internal/build"
 	"github.com/shaleproject/shale/internal/engine"
-	"github.com/shaleproject/shale/internal/store"
 )
 
 func buildCommand(e *engine.Engine) *cobra.Command {
@@ -171,11 +169,7 @@ func writeMetadata(file string, res build.Result) error {
 	if err != nil {
 		return err
 	}
-	dir, err := filepath.Abs(filepath.Dir(file))
-	if err != nil {
-		return err
-	}
-	return store.WriteFile(filepath.Join(dir, filepath.Base(file)), append(data, '\n'))
+	return writeOut(file, append(data, '\n'))
 }
 
 // openOutputs makes the outputs those of the request and opens the files that

@@ -3,10 +3,8 @@ package cli
 import (
 	"bytes"
 	"fmt"
-	"path/filepath"
 
 	"github.com/shaleproject/shale/internal/build/timeline"
-	"github.com/shaleproject/shale/internal/store"
 )
 
 // writeTimeline writes the page that draws a build, whole or not at all.
@@ -15,11 +13,7 @@ func writeTimeline(file string, t *timeline.Timeline) error {
 	if err := t.WriteHTML(&page); err != nil {
 		return err
 	}
-	path, err := filepath.Abs(file)
-	if err == nil {
-		err = store.WriteFile(path, page.Bytes())
-	}
-	if err != nil {
+	if err := writeOut(file, page.Bytes()); err != nil {
 		return fmt.Errorf("write timeline: %w", err)
 	}
 	return nil

@@ -13,7 +13,8 @@ import (
 )
 
 // outFile is a file that a command writes and that appears under its name only
-// when it is complete. A pipe or a device is written to as it is.
+// when it is complete. A pipe or a device is written to as it is, and a link
+// stays one.
 type outFile struct {
 	*os.File
 	path string // the name that it is to get; empty if it has it
@@ -21,14 +22,22 @@ type outFile struct {
 
 // openOut opens the file at path, with mode but for the umask.
 func openOut(path string, mode fs.FileMode) (*outFile, error) {
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+	place := path
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		place = target
+	}
+	if info, err := os.Lstat(place); err == nil && !info.Mode().IsRegular() {
 		if info.IsDir() {
 			return nil, fmt.Errorf("write %s: is a directory", path)
 		}
-		file, err := os.OpenFile(path, os.O_WRONLY, 0)
+		flags := os.O_WRONLY
+		if info.Mode()&fs.ModeSymlink != 0 { // to what is not there yet, or has no name, as standard output
+			flags |= os.O_CREATE
+		}
+		file, err := os.OpenFile(place, flags, mode)
 		return &outFile{File: file}, err
 	}
-	aside := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+rand.Text())
+	aside := filepath.Join(filepath.Dir(place), "."+filepath.Base(place)+"."+rand.Text())
 	file, err := os.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		var perr *fs.PathError
@@ -37,7 +46,17 @@ func openOut(path string, mode fs.FileMode) (*outFile, error) {
 		}
 		return nil, err
 	}
-	return &outFile{file, path}, nil
+	return &outFile{file, place}, nil
+}
+
+// writeOut writes data to the file at path, which others may read.
+func writeOut(path string, data []byte) error {
+	file, err := openOut(path, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	return errors.Join(err, file.finish(err == nil))
 }
 
 // finish closes the file. It gets its name if it is complete, and goes if not.
