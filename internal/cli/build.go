@@ -58,6 +58,9 @@ func runBuild(cmd *cobra.Command, e *engine.Engine, f *buildFlags, path string) 
 	if err != nil {
 		return err
 	}
+	if err := f.dropID(); err != nil {
+		return err
+	}
 	res, err := buildAndShow(cmd.Context(), b, req, f, cmd.ErrOrStderr())
 	for ; len(files) > 0; files = files[1:] {
 		err = errors.Join(err, files[0].finish(err == nil && req.Language.Call == ""))
@@ -130,6 +133,18 @@ func printBuildWarnings(w io.Writer, warnings []bkclient.VertexWarning) {
 	for _, warning := range warnings {
 		fmt.Fprintf(w, " - %s\n", warning.Short)
 	}
+}
+
+// dropID removes the file that is to get the id of the image, so that after a
+// build that fails nobody takes an older id for that of this one.
+func (f *buildFlags) dropID() error {
+	if info, err := os.Lstat(f.iidfile); err != nil || !info.Mode().IsRegular() || f.asked.request != "" {
+		return nil
+	}
+	if err := os.Remove(f.iidfile); err != nil {
+		return fmt.Errorf("write image id: %w", err)
+	}
+	return nil
 }
 
 // report writes what is asked for about the result: ids, metadata, findings.
