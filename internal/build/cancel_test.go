@@ -3,7 +3,10 @@ package build_test
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -50,6 +53,28 @@ func TestABuildThatIsGivenUpLeavesNothing(t *testing.T) {
 	if problems, err := b.Store.Fsck(t.Context(), true); err != nil || len(problems) > 0 {
 		t.Errorf("fsck: %v %v", problems, err)
 	}
+}
+
+// git fetches through another program, which must not be waited for until the
+// server is done with it, and not stay.
+func TestABuildThatIsGivenUpEndsWhatGitHasStarted(t *testing.T) {
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("git is not installed")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	left := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		cancel()
+		<-r.Context().Done() // and no answer
+		close(left)
+	}))
+	defer server.Close()
+	_, err := newBench(t).Build(ctx, dockerfile("FROM scratch\nADD "+server.URL+"/repo.git /r\n"), nil)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error is %v", err)
+	}
+	<-left
 }
 
 // Two processes that build the same thing at the same time both succeed, and

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/solver/pb"
@@ -107,24 +108,45 @@ const shallow = "--depth=1"
 // run runs git and returns its answer without the last newline. An error is
 // git's last word. A server that only hands out files knows no [shallow]
 // fetches: from there everything is fetched.
+//
+// git talks to servers through programs that outlive it and have its output
+// open. They are a group, which ends as one.
 func (g *gitCommand) run(ctx context.Context, args ...string) (string, error) {
 	cmd := osexec.CommandContext(ctx, g.program, args...)
 	cmd.Dir, cmd.Env, cmd.ExtraFiles = g.dir, g.env, []*os.File{g.config}
-	var out, said bytes.Buffer
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	var out bytes.Buffer
+	var said ending
 	cmd.Stdout, cmd.Stderr = &out, &said
 	if err := cmd.Run(); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return "", cause
 		}
-		if i := slices.Index(args, shallow); i >= 0 && strings.Contains(said.String(), "shallow") {
+		if i := slices.Index(args, shallow); i >= 0 && strings.Contains(string(said), "shallow") {
 			return g.run(ctx, slices.Delete(slices.Clone(args), i, i+1)...)
 		}
 		if errors.As(err, new(*osexec.ExitError)) {
-			err = errors.New(lastLine(said.String()))
+			err = errors.New(lastLine(string(said)))
 		}
 		return "", fmt.Errorf("git %s: %w", args[0], err)
 	}
 	return strings.TrimSuffix(out.String(), "\n"), nil
+}
+
+// ending keeps the end of what is written to it: a server can make git say
+// anything, for as long as it likes.
+type ending []byte
+
+// maxEnding is how much an ending has at least, in bytes, if there was as much.
+const maxEnding = 16 << 10
+
+func (e *ending) Write(p []byte) (int, error) {
+	*e = append(*e, p[max(0, len(p)-maxEnding):]...)
+	if len(*e) > 4*maxEnding {
+		*e = append((*e)[:0], (*e)[len(*e)-maxEnding:]...)
+	}
+	return len(p), nil
 }
 
 // lastLine is the last line of what git said, without "fatal:".
