@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -270,6 +271,25 @@ func TestARepositoryRunsNothingWhenItsDateIsRead(t *testing.T) {
 	equal(t, "date", createdAt(t, newBench(t).build(r)), int64(committed))
 	if data, err := os.ReadFile(trace); err == nil {
 		t.Errorf("a program of the repository ran: %s", data)
+	}
+}
+
+// Nor does it keep a build waiting.
+func TestARepositoryOfPipesAndDevicesIsNone(t *testing.T) {
+	for _, name := range []string{"HEAD", "commondir", "refs/heads/main", "index"} {
+		_, repo := repository(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "a\n"})
+		r := dir(repo)
+		r.Reproducible = true
+		file := filepath.Join(repo, ".git", name)
+		for what, put := range map[string]func() error{
+			"a pipe":   func() error { return syscall.Mkfifo(file, 0o600) },
+			"a device": func() error { return os.Symlink("/dev/zero", file) },
+		} {
+			must(t, os.RemoveAll(file), put())
+			if at := createdAt(t, newBench(t).build(r)); at != 0 && name != "commondir" {
+				t.Errorf("%s is %s: the date is %d", name, what, at)
+			}
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -42,7 +44,7 @@ func findCommit(ctx context.Context, dir, scratch string) (*commit, error) {
 		return nil, nil
 	}
 	common := repository // of a work tree that was added: git-worktree(1)
-	if data, err := os.ReadFile(filepath.Join(repository, "commondir")); err == nil {
+	if data, err := readRegular(filepath.Join(repository, "commondir")); err == nil {
 		common = absoluteIn(repository, string(data))
 	}
 	c := &commit{id: headOf(repository, common)}
@@ -76,7 +78,7 @@ func findRepository(dir string) (top, repository string) {
 		case err == nil && info.IsDir():
 			return dir, at
 		case err == nil && info.Mode().IsRegular() && info.Size() < 1<<16:
-			data, err := os.ReadFile(at)
+			data, err := readRegular(at)
 			if name, ok := strings.CutPrefix(string(data), "gitdir: "); err == nil && ok {
 				return dir, absoluteIn(dir, name)
 			}
@@ -98,6 +100,24 @@ func absoluteIn(dir, line string) string {
 	return filepath.Join(dir, name)
 }
 
+// maxRefs bounds a file of a repository that is read here, in bytes. The largest
+// lists the references.
+const maxRefs = 64 << 20
+
+// readRegular reads a file that a stranger may have made: one without an end,
+// or without a writer, is an error.
+func readRegular(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() || info.Size() > maxRefs {
+		return nil, fmt.Errorf("read %s: no file of a repository: %w", path, errdefs.ErrInvalidArgument)
+	}
+	return io.ReadAll(io.LimitReader(f, maxRefs))
+}
+
 var (
 	commitID   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`) })
 	branchName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^refs/[^.\x00-\x20\x7f]+(\.[^.\x00-\x20\x7f]+)*$`) })
@@ -105,7 +125,7 @@ var (
 
 // headOf returns the commit that is checked out, "" if there is none.
 func headOf(repository, common string) string {
-	data, err := os.ReadFile(filepath.Join(repository, "HEAD"))
+	data, err := readRegular(filepath.Join(repository, "HEAD"))
 	if err != nil {
 		return ""
 	}
@@ -117,10 +137,10 @@ func headOf(repository, common string) string {
 	if !branchName().MatchString(branch) {
 		return ""
 	}
-	if data, err = os.ReadFile(filepath.Join(common, branch)); err == nil {
+	if data, err = readRegular(filepath.Join(common, branch)); err == nil {
 		return ifCommit(strings.TrimSpace(string(data)))
 	}
-	if data, err = os.ReadFile(filepath.Join(common, "packed-refs")); err != nil {
+	if data, err = readRegular(filepath.Join(common, "packed-refs")); err != nil {
 		return ""
 	}
 	for line := range strings.Lines(string(data)) {
@@ -195,7 +215,7 @@ func (g *worktreeGit) committed(ctx context.Context, id string) (time.Time, erro
 // dirty tells whether dir is not as it was committed. What the file excludes
 // names is no part of it, nor is what a .gitignore does.
 func (g *worktreeGit) dirty(ctx context.Context, dir, excludes string) (bool, error) {
-	if _, err := os.Stat(g.index); errors.Is(err, fs.ErrNotExist) {
+	if info, err := os.Stat(g.index); errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
 		return true, nil
 	}
 	out, err := g.run(ctx, "-c", "core.excludesFile="+excludes, "--literal-pathspecs",
