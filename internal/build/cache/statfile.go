@@ -1,0 +1,118 @@
+package cache
+
+import (
+	"io"
+	"os"
+
+	"github.com/shaleproject/shale/internal/store"
+	"github.com/shaleproject/shale/internal/tree"
+)
+
+// The format: for each file a uvarint length, the key, and the 32 bytes of
+// the SHA-256. docs/format/build.md. A length other than that of a key is none
+// of ours.
+
+const statEntrySize = 1 + len(tree.StatKey{}) + len(tree.Sum{})
+
+func appendEntry(out []byte, key tree.StatKey, sum tree.Sum) []byte {
+	out = append(out, byte(len(key)))
+	out = append(out, key[:]...)
+	return append(out, sum[:]...)
+}
+
+func keyOf(entry []byte) tree.StatKey { return tree.StatKey(entry[1:]) }
+
+func sumOf(entry []byte) tree.Sum { return tree.Sum(entry[1+len(tree.StatKey{}):]) }
+
+// pageEntries is how many entries are read at once: 16 KB. A build asks for
+// them nearly in the order in which they were saved, so that bigger pages
+// would save little, and cost those that it asks for in another order.
+const pageEntries = 224
+
+// statPages are entries in a file. It remembers pages that it has read, so
+// that walks through several parts of a directory don't disturb each other.
+type statPages struct {
+	from io.ReaderAt
+	n    int // how many entries there are
+
+	pages [16]struct {
+		number int // plus one
+		data   []byte
+	}
+}
+
+// entry returns the bytes of an entry, which are good until the next call; nil
+// if they can't be read.
+func (p *statPages) entry(i int) []byte {
+	number, off := i/pageEntries, i%pageEntries*statEntrySize
+	page := &p.pages[number%len(p.pages)]
+	if page.number != number+1 || len(page.data) < off+statEntrySize { // the last page grows
+		size := min(pageEntries, p.n-number*pageEntries) * statEntrySize
+		if cap(page.data) < size {
+			page.data = make([]byte, size)
+		}
+		page.number, page.data = number+1, page.data[:size]
+		if n, _ := p.from.ReadAt(page.data, int64(number)*pageEntries*int64(statEntrySize)); n < size {
+			page.number = 0
+			return nil
+		}
+	}
+	return page.data[off:][:statEntrySize]
+}
+
+// maxTail is how many bytes of new entries are in memory.
+const maxTail = 1 << 20
+
+// statTail is entries that come one by one: the last ones are in memory, those
+// before in a file.
+type statTail struct {
+	before statPages
+	file   *os.File // nil as long as all are in memory
+	last   []byte
+	failed bool // the disk has taken no more
+}
+
+func (t *statTail) len() int { return t.before.n + len(t.last)/statEntrySize }
+
+// entry is [statPages.entry].
+func (t *statTail) entry(i int) []byte {
+	if i < t.before.n {
+		return t.before.entry(i)
+	}
+	return t.last[(i-t.before.n)*statEntrySize:][:statEntrySize]
+}
+
+// add adds an entry. It is false if there is no room for it.
+func (t *statTail) add(l *store.Lease, key tree.StatKey, sum tree.Sum) bool {
+	if len(t.last)+statEntrySize > maxTail && (t.failed || !t.spill(l)) {
+		t.failed = true
+		return false
+	}
+	t.last = appendEntry(t.last, key, sum)
+	return true
+}
+
+// spill moves the entries in memory to the file.
+func (t *statTail) spill(l *store.Lease) bool {
+	if t.file == nil {
+		f, err := l.UnnamedFile()
+		if err != nil {
+			return false
+		}
+		t.file, t.before.from = f, f
+	}
+	if _, err := t.file.WriteAt(t.last, int64(t.before.n)*int64(statEntrySize)); err != nil {
+		return false
+	}
+	t.before.n += len(t.last) / statEntrySize
+	t.last = t.last[:0]
+	return true
+}
+
+func (t *statTail) close() error {
+	t.last = nil
+	if t.file == nil {
+		return nil
+	}
+	return t.file.Close()
+}
