@@ -17,6 +17,7 @@ type sqlite struct {
 	page   int64 // size of a page
 	usable int64 // of it
 	left   int   // pages that may still be read: none is needed twice
+	bytes  int64 // of rows that may still be read: none share any
 }
 
 const (
@@ -39,7 +40,7 @@ func openSQLite(r io.ReaderAt, size int64) (*sqlite, error) {
 	if s.page < 512 || s.page&(s.page-1) != 0 || s.usable < 480 {
 		return nil, errDatabase
 	}
-	s.left = int(size/s.page) + 1
+	s.left, s.bytes = int(size/s.page)+1, size
 	return s, nil
 }
 
@@ -120,6 +121,9 @@ func (s *sqlite) row(cell []byte, yield func([][]byte) error) error {
 	size, n := varint(cell)
 	_, m := varint(cell[n:])
 	if n == 0 || m == 0 || size < 0 || size > maxRow {
+		return errDatabase
+	}
+	if s.bytes -= size; s.bytes < 0 {
 		return errDatabase
 	}
 	cell = cell[n+m:]
