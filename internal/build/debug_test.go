@@ -3,8 +3,10 @@ package build_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -131,6 +133,31 @@ func TestAFailureIsReplacedUnlessItIsLookedInto(t *testing.T) {
 		}
 	}
 	equal(t, "the latest", b.debug("", "cat /n"), "3\n")
+}
+
+// A failure goes by age and size as the rest of the cache, and its age is the
+// time since it was looked at.
+func TestAFailureIsPrunedByAgeAndSize(t *testing.T) {
+	b := runs(t)
+	b.now = time.Now() // records are measured by the real clock
+	id := b.fail(dockerfile("FROM busybox\nRUN head -c 20971520 /dev/urandom > /f; exit 1\n"))
+	prune := func(o build.PruneOptions, want string) {
+		t.Helper()
+		if _, err := b.Prune(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		equal(t, fmt.Sprintf("kept after %+v", o), b.kept(), want)
+	}
+	prune(build.PruneOptions{Keep: 100 << 20}, id)
+	prune(build.PruneOptions{Unused: time.Hour}, id)
+	prune(build.PruneOptions{Keep: 17 << 20}, "")
+	id = b.fail(dockerfile("FROM busybox\nRUN exit 1\n"))
+	b.later()
+	b.later()
+	prune(build.PruneOptions{Unused: 5 * time.Hour}, id)
+	prune(build.PruneOptions{Unused: time.Hour}, "")
+	b.fail(dockerfile("FROM busybox\nRUN exit 1\n"))
+	prune(build.PruneOptions{}, "")
 }
 
 // kept are the ids of what is kept.

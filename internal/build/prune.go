@@ -54,8 +54,10 @@ func (b *Builder) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	if err != nil {
 		return out, fmt.Errorf("prune cache mounts: %w", err)
 	}
-	if err := b.pruneFailures(ctx, o, &out); err != nil {
-		return out, fmt.Errorf("prune failed steps: %w", err)
+	if o.Keep == 0 && o.Unused == 0 { // else they go by age and size, as other records
+		if err := b.pruneFailures(ctx, &out); err != nil {
+			return out, fmt.Errorf("prune failed steps: %w", err)
+		}
 	}
 	collect := store.CollectOptions{CacheBudget: max(o.Keep-left, smallCache), CacheUnused: o.Unused, Now: b.Now()}
 	switch {
@@ -74,15 +76,12 @@ func (b *Builder) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 }
 
 // pruneFailures removes the steps that failed and that nobody is looking into.
-func (b *Builder) pruneFailures(ctx context.Context, o PruneOptions, out *Pruned) error {
+func (b *Builder) pruneFailures(ctx context.Context, out *Pruned) error {
 	all, err := failure.All(ctx, b.Store)
 	if err != nil {
 		return err
 	}
 	for _, f := range all {
-		if o.Unused > 0 && b.Now().Sub(f.At) < o.Unused {
-			continue
-		}
 		size := failure.Size(b.Store, f.ID)
 		removed, err := failure.Remove(b.Store, f.ID)
 		if err != nil {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/docker/go-units"
@@ -67,20 +68,26 @@ func builderPruneCommand(e *engine.Engine) *cobra.Command {
 	return wantsNamespace(cmd)
 }
 
-// unusedFilter reads --filter until=DURATION (or unused-for=DURATION).
+// unusedFilter reads --filter until=DURATION, or unused-for=DURATION, which is
+// the same. As in Docker there can be one.
 func unusedFilter(filters []string) (time.Duration, error) {
 	parsed, err := image.ParseFilters(filters)
 	if err != nil {
-		return 0, err
+		return 0, badValue("filter", strings.Join(filters, ","), err.Error())
 	}
 	var unused time.Duration
+	given := ""
 	for key, values := range parsed {
 		if key != "until" && key != "unused-for" {
 			return 0, badValue("filter", key, "want until=DURATION")
 		}
 		for _, value := range values {
-			if unused, err = time.ParseDuration(value); err != nil {
-				return 0, badValue("filter", key+"="+value, err.Error())
+			if given != "" {
+				return 0, badValue("filter", key+"="+value, given+" is given, too")
+			}
+			given = key + "=" + value
+			if unused, err = time.ParseDuration(value); err != nil || unused < 0 {
+				return 0, badValue("filter", given, "want a duration, such as 24h")
 			}
 		}
 	}
