@@ -52,11 +52,10 @@ func findBuild(e *engine.Engine, args []string) (history.Record, error) {
 	if err != nil {
 		return history.Record{}, err
 	}
-	id := ""
-	if len(args) > 0 {
-		id = args[0]
+	if len(args) == 0 {
+		return history.Latest(s)
 	}
-	return history.Find(s, id)
+	return history.Find(s, args[0])
 }
 
 // buildRow has the placeholders of `docker buildx history ls --format`.

@@ -155,8 +155,20 @@ func read(path string) (Record, error) {
 	return r, err
 }
 
-// Find returns the build called id, or whose id begins with it; the latest if
-// id is empty.
+// Latest returns the build that began last.
+func Latest(s *store.Store) (Record, error) {
+	all, err := List(s)
+	if err == nil && len(all) == 0 {
+		err = fmt.Errorf("there is no build yet: %w", errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return Record{}, err
+	}
+	return all[0], nil
+}
+
+// Find returns the build called id, or whose id begins with it. No build is
+// called "".
 func Find(s *store.Store, id string) (Record, error) {
 	all, err := List(s)
 	if err != nil {
@@ -164,10 +176,10 @@ func Find(s *store.Store, id string) (Record, error) {
 	}
 	var found []Record
 	for _, r := range all {
-		if r.ID == id || id == "" {
+		if r.ID == id {
 			return r, nil
 		}
-		if strings.HasPrefix(r.ID, id) {
+		if id != "" && strings.HasPrefix(r.ID, id) {
 			found = append(found, r)
 		}
 	}
@@ -176,8 +188,6 @@ func Find(s *store.Store, id string) (Record, error) {
 		return found[0], nil
 	case len(found) > 1:
 		return Record{}, fmt.Errorf("find build %s: %d builds begin so: %w", id, len(found), errdefs.ErrInvalidArgument)
-	case id == "":
-		return Record{}, fmt.Errorf("there is no build yet: %w", errdefs.ErrNotFound)
 	}
 	return Record{}, fmt.Errorf("no such build: %s: %w", id, errdefs.ErrNotFound)
 }

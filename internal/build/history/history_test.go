@@ -50,7 +50,10 @@ func complete(l *Log, d digest.Digest, cached bool, err string) {
 
 func logOf(t *testing.T, s *store.Store, id string) (Record, string) {
 	t.Helper()
-	r, err := Find(s, id)
+	r, err := Latest(s)
+	if id != "" {
+		r, err = Find(s, id)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,8 +152,13 @@ func TestOldBuildsGo(t *testing.T) {
 	if _, err := Find(s, "build5"); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("find one of several: %v", err)
 	}
-	if _, err := Find(s, "other"); !errdefs.IsNotFound(err) {
-		t.Errorf("find none: %v", err)
+	for _, id := range []string{"other", ""} {
+		if r, err := Find(s, id); !errdefs.IsNotFound(err) {
+			t.Errorf("find %q: %+v, %v", id, r, err)
+		}
+	}
+	if _, err := Latest(open(t)); !errdefs.IsNotFound(err) {
+		t.Errorf("the latest of none: %v", err)
 	}
 }
 
