@@ -37,6 +37,9 @@ func builderDUCommand(e *engine.Engine) *cobra.Command {
 		Short: "Show what the build cache keeps",
 		Args:  exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if verbose && spec != "" {
+				return &usageError{"shale: --format and --verbose cannot be used together"}
+			}
 			unused, err := unusedFilter(filters)
 			if err != nil {
 				return err

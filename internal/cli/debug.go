@@ -40,6 +40,9 @@ again. A step is kept until the same build succeeds or fails anew, or until
 				return err
 			}
 			if list {
+				if len(args) > 0 {
+					return wrongArguments(cmd, "no arguments with --list")
+				}
 				return listFailures(cmd, b, spec)
 			}
 			run := build.Run{}
