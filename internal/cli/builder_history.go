@@ -1,17 +1,20 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 	"time"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"github.com/shaleproject/shale/internal/build"
 	"github.com/shaleproject/shale/internal/build/history"
 	"github.com/shaleproject/shale/internal/cli/format"
 	"github.com/shaleproject/shale/internal/engine"
@@ -164,6 +167,9 @@ func historyInspectCommand(e *engine.Engine) *cobra.Command {
 			}
 			row := newBuildRow(r, time.Now())
 			if spec == "" || spec == "pretty" {
+				if row.record.Kept, err = isKept(cmd.Context(), e, r); err != nil {
+					return err
+				}
 				return writeBuild(cmd.OutOrStdout(), row)
 			}
 			shown, err := format.Parse(spec, "", buildHeaders)
@@ -175,6 +181,19 @@ func historyInspectCommand(e *engine.Engine) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&spec, "format", "", `Format output: "pretty", "json" or a Go template`)
 	return cmd
+}
+
+// isKept tells whether the step that failed in r is kept still.
+func isKept(ctx context.Context, e *engine.Engine, r history.Record) (bool, error) {
+	if !r.Kept {
+		return false, nil
+	}
+	b, err := e.Builder()
+	if err != nil {
+		return false, err
+	}
+	failures, err := b.Failures(ctx)
+	return slices.ContainsFunc(failures, func(f build.Failure) bool { return f.ID == r.ID }), err
 }
 
 // writeBuild prints a build line by line, as buildx does.

@@ -40,7 +40,7 @@ type Record struct {
 	Steps      int       `json:"steps"`
 	Cached     int       `json:"cached"`
 	Error      string    `json:"error,omitempty"`
-	Kept       bool      `json:"kept,omitempty"` // its failed step can be debugged by the id
+	Kept       bool      `json:"kept,omitempty"` // its failed step could be debugged by the id when it ended
 	Log        int64     `json:"log"`            // bytes
 	Cut        bool      `json:"cut,omitempty"`  // the log had more
 
