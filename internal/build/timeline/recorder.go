@@ -70,6 +70,7 @@ type recorded struct {
 	inputs []digest.Digest
 	moved  map[string]int64
 	tail   []byte
+	cut    bool // there was more before tail
 	ended  bool
 }
 
@@ -94,7 +95,7 @@ func (r *Recorder) Observe(st *bkclient.SolveStatus) {
 		if step := r.steps[l.Vertex]; step != nil {
 			step.tail = append(step.tail, l.Data...)
 			if len(step.tail) > 4*maxTail {
-				step.tail = append(step.tail[:0], step.tail[len(step.tail)-maxTail:]...)
+				step.tail, step.cut = append(step.tail[:0], step.tail[len(step.tail)-maxTail:]...), true
 			}
 		}
 	}
@@ -184,8 +185,14 @@ func (s *recorded) finish(took time.Duration, index map[digest.Digest]int) Step 
 		}
 	}
 	tail := s.tail[max(0, len(s.tail)-maxTail):]
-	if len(tail) < len(s.tail) {
-		_, tail, _ = bytes.Cut(tail, []byte("\n"))
+	if s.cut || len(tail) < len(s.tail) {
+		// A part of a line may begin in the middle of a secret, which would
+		// not be recognised.
+		end := bytes.IndexAny(tail, "\r\n")
+		if end < 0 {
+			end = len(tail) - 1
+		}
+		tail = tail[end+1:]
 	}
 	step.Tail = string(bytes.ToValidUTF8(tail, []byte("\ufffd")))
 	return step

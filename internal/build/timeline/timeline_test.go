@@ -79,6 +79,26 @@ func TestATimelineSaysWhatWaitedForWhat(t *testing.T) {
 	}
 }
 
+// A part of a line could be a part of a secret, which Scrub does not know.
+func TestWhatAStepPrintedLastBeginsWithALine(t *testing.T) {
+	const line = "the secret is hunter2secret"
+	for _, end := range []string{"\n", "\r", "\r\n"} {
+		for n := 1; n < 1000; n++ {
+			r := NewRecorder(start)
+			vertex(r, "step", 0, 1)
+			text := strings.Repeat(line+end, n)
+			if n%2 == 0 {
+				text += strings.Repeat("x", n)
+			}
+			r.Observe(&bkclient.SolveStatus{Logs: []*bkclient.VertexLog{{Vertex: "step", Data: []byte(text)}}})
+			tail := r.Timeline(start.Add(time.Second), nil).Steps[0].Tail
+			if rest := strings.TrimLeft(tail, "\n"); !strings.HasPrefix(rest, line) || len(tail) > maxTail || len(tail) < min(len(text), maxTail-len(line)-2) {
+				t.Fatalf("of %d lines it is %d bytes: %.60q", n, len(tail), tail)
+			}
+		}
+	}
+}
+
 // A line goes straight down from a step to the last that needs it; no other
 // step is in its way.
 func TestLinesOfTheGraphMeetNobody(t *testing.T) {
