@@ -100,11 +100,11 @@ func (c *checker) from(node *parser.Node, number int, triggers []*parser.Node) e
 		return err
 	}
 	parent := c.stages[strings.ToLower(node.Next.Value)]
-	c.stage = &scope{parent: parent}
+	c.stage = &scope{parent: parent, lookups: c.global.lookups}
 	if parent != nil {
-		c.stage.environment, triggers = parent.environment, parent.triggers
+		c.stage.environment, c.stage.depth, triggers = parent.environment, parent.depth+1, parent.triggers
 	} else {
-		c.stage.parent = &scope{lengths: c.base.lengths}
+		c.stage.parent, c.stage.depth = &scope{lengths: c.base.lengths}, 1
 		for _, length := range c.base.lengths {
 			c.stage.environment += length
 		}
@@ -181,7 +181,9 @@ func (c *checker) env(node *parser.Node, s *scope) error {
 		set[words[i]] = int64(len(words[i+1])) + n
 	}
 	for name, length := range set {
-		s.set(name, length)
+		if err := s.set(name, length); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -196,14 +198,20 @@ func (c *checker) arg(node *parser.Node, s *scope) error {
 	for _, word := range words {
 		name, value, ok := strings.Cut(word, "=")
 		length := c.base.lengths[name]
-		if outer, known := c.global.find(name); known && !ok {
+		outer, known, err := c.global.find(name)
+		if known && !ok {
 			length = max(length, outer)
 		}
-		n, err := s.growth(value, c.escape)
+		n := int64(0)
+		if err == nil {
+			n, err = s.growth(value, c.escape)
+		}
+		if err == nil {
+			err = s.set(name, max(length, int64(len(value))+n))
+		}
 		if err != nil {
 			return err
 		}
-		s.set(name, max(length, int64(len(value))+n))
 	}
 	return nil
 }

@@ -30,6 +30,10 @@ const (
 	// environments that its RUNs are given.
 	maxTotal = 64 << 20
 
+	// maxLookups is how many scopes all variables may be looked for in: each
+	// stage that begins as another one has one more.
+	maxLookups = 100_000_000
+
 	// maxDepth is how deep ${a:-${b:-…}} may be nested.
 	maxDepth = 100
 
@@ -106,7 +110,7 @@ func (g *Guard) check() error {
 	if bytes.Count(g.dockerfile, []byte("\n")) > maxLines {
 		return tooMuch("the Dockerfile has more than %d lines", maxLines)
 	}
-	c := &checker{stages: map[string]*scope{}, base: g.base}
+	c := &checker{stages: map[string]*scope{}, base: g.base, global: scope{lookups: new(int64)}}
 	node, err := c.check(g.dockerfile)
 	if err == nil || node == nil {
 		return err

@@ -52,6 +52,8 @@ func TestWhatWouldGrowIsRefused(t *testing.T) {
 		"triggers of a stage":                    "FROM scratch AS a\nENV A=aaaaaaaaaa\n" + strings.Repeat("ONBUILD ENV A=$A$A\n", 40) + "FROM a\n",
 		"nesting":                                lines("ENV A=" + strings.Repeat("${x:-", 200) + strings.Repeat("}", 200)),
 		"nesting over continued lines":           lines("ENV A=" + strings.Repeat(strings.Repeat("${x:-", 1000)+"\\\n", 100)),
+		"variables of stages upon stages":        "FROM scratch AS s0\nENV A=\n" + repeat(4000, func(i int) string { return fmt.Sprintf("FROM s%d AS s%d", i, i+1) }) + "ENV B=" + strings.Repeat("$A", 30_000) + "\n",
+		"settings in stages upon stages":         "FROM scratch AS s0\n" + repeat(4000, func(i int) string { return fmt.Sprintf("FROM s%d AS s%d", i, i+1) }) + "ENV" + repeat(30_000, func(i int) string { return fmt.Sprintf(" A%d=\\", i) }) + "\n",
 		"instructions":                           lines(strings.Repeat("ENV A=b\n", 20_000)),
 		"stages":                                 strings.Repeat("FROM scratch\n", 20_000),
 		"lines":                                  lines("ENV A=" + strings.Repeat("\\\n", 2_000_000)),
@@ -150,9 +152,13 @@ func FuzzGrowth(f *testing.F) {
 		if !utf8.ValidString(text) {
 			t.Skip("each byte that is no text becomes three")
 		}
-		s := &scope{}
-		s.set("A", int64(len(a)))
-		s.set("B", int64(len(b)))
+		s := &scope{lookups: new(int64)}
+		if err := s.set("A", int64(len(a))); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.set("B", int64(len(b))); err != nil {
+			t.Fatal(err)
+		}
 		most, err := s.growth(text, '\\')
 		if err != nil {
 			return

@@ -12,42 +12,50 @@ import (
 // scope has the lengths of the variables that are known at one place, in bytes.
 type scope struct {
 	parent      *scope // the stage that this one begins as
+	depth       int    // how many parents there are
+	lookups     *int64 // so far, of all scopes of a checker
 	lengths     map[string]int64
 	own         bool  // lengths is nobody else's
 	environment int64 // all of them together
 	triggers    []*parser.Node
 }
 
-func (s *scope) set(name string, length int64) {
+func (s *scope) set(name string, length int64) error {
 	if !s.own {
 		s.lengths, s.own = maps.Clone(s.lengths), true
 	}
 	if s.lengths == nil {
 		s.lengths = map[string]int64{}
 	}
-	old, _ := s.find(name)
+	old, _, err := s.find(name)
 	s.environment += length - old
 	s.lengths[name] = length
+	return err
 }
 
-func (s *scope) find(name string) (int64, bool) {
+// find looks for a variable in s and in what it begins as.
+func (s *scope) find(name string) (length int64, ok bool, err error) {
+	if *s.lookups += int64(s.depth) + 1; *s.lookups > maxLookups {
+		return 0, false, tooMuch("the variables up to here are looked for in more than %d stages", maxLookups)
+	}
 	for ; s != nil; s = s.parent {
 		if n, ok := s.lengths[name]; ok {
-			return n, true
+			return n, true, nil
 		}
 	}
-	return 0, false
+	return 0, false, nil
 }
 
 // platformLength is what the front end's own variables (TARGETPLATFORM and the
 // like) are taken to have.
 const platformLength = 64
 
-func (s *scope) length(name string) int64 {
-	if n, ok := s.find(name); ok {
-		return n
+func (s *scope) length(name string) (int64, error) {
+	n, ok, err := s.find(name)
+	if !ok {
+		n = platformLength
 	}
-	return platformLength
+	return n, err
 }
 
 // growth is how many bytes the variables in text stand for at most. Where the
@@ -129,15 +137,22 @@ func (w *word) variable(depth int) error {
 		return w.braces(depth + 1)
 	}
 	if name := w.name(); name != "" {
-		return w.add(w.scope.length(name))
+		length, err := w.scope.length(name)
+		if err != nil {
+			return err
+		}
+		return w.add(length)
 	}
 	return nil
 }
 
 // braces reads what follows a ${.
 func (w *word) braces(depth int) error {
-	length := w.scope.length(w.name())
-	if err := w.add(length); err != nil {
+	length, err := w.scope.length(w.name())
+	if err == nil {
+		err = w.add(length)
+	}
+	if err != nil {
 		return err
 	}
 	if w.at == len(w.text) || w.text[w.at] != '/' {
