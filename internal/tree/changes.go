@@ -42,6 +42,8 @@ type Changes struct {
 	salt  uint64 // keeps them apart from those of edits below
 	spool []*os.File
 	packs packs
+
+	archives uint32 // that were unpacked
 }
 
 // Edit begins edits on base; nil is the empty tree. Close ends them.

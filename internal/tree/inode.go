@@ -31,6 +31,8 @@ type inode struct {
 
 	ino   uint64
 	nlink uint32 // atomic: the one field that grows while trees show the inode
+
+	archive uint32 // the number of the archive that made it, or 0
 }
 
 func (i *inode) addLink() { atomic.AddUint32(&i.nlink, 1) }

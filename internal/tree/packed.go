@@ -100,7 +100,7 @@ func (p *packedNames) takes(name string, kid *node) bool {
 	case fs.ModeSymlink:
 		return kid.single
 	case 0:
-		return kid.single && p.from >= 0 && kid.at == join(p.dir, name) && sameFS(kid.from, p.in.froms[p.from])
+		return kid.single && p.from >= 0 && sameFS(kid.from, p.in.froms[p.from])
 	}
 	return false
 }
@@ -127,6 +127,10 @@ func (p *packedNames) encode(w *tableWriter, name string, kid *node) {
 			flags |= packedElsewhere
 		}
 	}
+	elsewhere := kid.inode != nil && kid.mode.IsRegular() && kid.at != join(p.dir, name)
+	if elsewhere {
+		flags |= packedElsewhere
+	}
 	w.records = append(w.records, flags)
 	if i := kid.inode; i != nil {
 		w.number(uint64(i.mode))
@@ -137,6 +141,9 @@ func (p *packedNames) encode(w *tableWriter, name string, kid *node) {
 		w.offset(i.size)
 		w.records = binary.LittleEndian.AppendUint64(w.records, i.ino)
 		w.text(i.target)
+		if elsewhere {
+			w.text(i.at)
+		}
 	}
 	if sub := kid.packed; sub != nil {
 		w.offset(sub.at)
@@ -165,6 +172,9 @@ func (p *packedNames) node(name string, r record) *node {
 		i.target = r.text()
 		if i.mode.IsRegular() {
 			i.from, i.at = p.in.froms[p.from], join(p.dir, name)
+			if flags&packedElsewhere != 0 {
+				i.at = r.text()
+			}
 		}
 		n.inode = i
 	}

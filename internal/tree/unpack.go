@@ -10,6 +10,8 @@ import (
 	"maps"
 	"os"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -48,9 +50,12 @@ func (cp *copier) unpack(ctx context.Context, source, dst string) (bool, error) 
 	}
 	defer plain.Close()
 	count := &counter{r: plain}
-	u := &unpacker{copier: cp, tar: tar.NewReader(count), count: count, own: map[*inode]bool{}}
+	u := &unpacker{copier: cp, tar: tar.NewReader(count), count: count}
+	cp.archives++
+	u.id = cp.archives
 	if compression == layer.None {
-		u.from, u.at = origin(cp.src, from, info)
+		src, at := origin(cp.src, from, info)
+		u.plain = &ranges{open: part{src, at}.open}
 	}
 	first, err := u.tar.Next()
 	if err != nil {
@@ -72,15 +77,22 @@ type unpacker struct {
 	tar   *tar.Reader
 	count *counter
 	root  string
-	own   map[*inode]bool // that this archive made
+	id    uint32 // of inodes that this archive made
+	way   []step // to the directory of the current member
 
-	// from is set if the archive is not compressed: then contents stay in it.
-	from FS
-	at   string
+	// plain is set if the archive is not compressed: then contents stay in it.
+	plain *ranges
 
 	// spool takes the contents of any other archive, one after the other.
-	spool *os.File
-	used  int64
+	spool   *os.File
+	spooled *ranges
+	used    int64
+}
+
+// step is a directory on the way to another.
+type step struct {
+	path string
+	dir  *node
 }
 
 // counter says how far the archive is read. It hides Seek from [tar.Reader],
@@ -108,6 +120,9 @@ func (u *unpacker) all(ctx context.Context, h *tar.Header) error {
 		}
 		var err error
 		if h, err = u.tar.Next(); errors.Is(err, io.EOF) {
+			for _, at := range slices.Backward(u.way) {
+				u.pack(at.dir)
+			}
 			return nil
 		} else if err != nil {
 			return fmt.Errorf("read archive: %w: %w", err, errdefs.ErrInvalidArgument)
@@ -157,6 +172,7 @@ func (u *unpacker) member(h *tar.Header) error {
 	if err != nil {
 		return err
 	}
+	u.enterDir(at, dir)
 	kid, err := u.child(dir, at, last)
 	if err != nil {
 		return err
@@ -179,10 +195,26 @@ func (u *unpacker) member(h *tar.Header) error {
 		u.enter(dir, kid, last).inode = u.newInode(made)
 		return nil
 	}
-	n := &node{inode: u.newInode(made)}
-	u.own[n.inode] = true
-	dir.set(last, n)
+	made.archive = u.id
+	dir.set(last, &node{inode: u.newInode(made), single: true})
 	return nil
+}
+
+// enterDir notes that the next members are in the directory at path, and packs
+// those that they are not in any more.
+func (u *unpacker) enterDir(path string, dir *node) {
+	for last := len(u.way) - 1; last >= 0; last-- {
+		at := u.way[last]
+		if at.path == path {
+			return
+		}
+		if at.path == "." || strings.HasPrefix(path, at.path+"/") {
+			break
+		}
+		u.pack(at.dir)
+		u.way = u.way[:last]
+	}
+	u.way = append(u.way, step{path, dir})
 }
 
 // inode is what the member that h begins becomes.
@@ -233,8 +265,8 @@ func (u *unpacker) meta(h *tar.Header) (inode, error) {
 // the spool.
 func (u *unpacker) content(h *tar.Header, i *inode) error {
 	i.size = h.Size
-	if u.from != nil && !isSparse(h) {
-		i.from, i.at = part{u.from, u.at, u.count.n, h.Size}, h.Name
+	if u.plain != nil && !isSparse(h) {
+		i.from, i.at = u.plain, rangeName(u.count.n, h.Size)
 		return nil
 	}
 	if u.spool == nil {
@@ -244,12 +276,15 @@ func (u *unpacker) content(h *tar.Header, i *inode) error {
 		}
 		u.Changes.spool = append(u.Changes.spool, f)
 		u.spool = f
+		u.spooled = &ranges{open: func(off, size int64) (fs.File, error) {
+			return section{f, off, size}.Open("")
+		}}
 	}
 	n, err := io.Copy(u.spool, u.tar)
 	if err != nil {
 		return err
 	}
-	i.from, i.at = section{u.spool, u.used, n}, h.Name
+	i.from, i.at = u.spooled, rangeName(u.used, n)
 	u.used += n
 	return nil
 }
@@ -320,7 +355,8 @@ func (u *unpacker) linkable(at, name string) (*inode, error) {
 		return nil, errdefs.ErrNotFound
 	case kid.isDir():
 		return nil, syscall.EISDIR
-	case kid.node != nil && u.own[kid.node.inode]:
+	case kid.node != nil && kid.node.archive == u.id:
+		kid.node.single = false
 		return kid.node.inode, nil
 	}
 	var copied inode
@@ -337,8 +373,8 @@ func (u *unpacker) linkable(at, name string) (*inode, error) {
 			}
 		}
 	}
+	copied.archive = u.id
 	made := u.newInode(copied)
-	u.own[made] = true
 	parent.set(name, &node{inode: made})
 	return made, nil
 }
@@ -360,28 +396,49 @@ func xattrsOf(h *tar.Header) map[string][]byte {
 	return xattrs
 }
 
-// part is a range of a file, as a tree of that file alone.
-type part struct {
-	FS
-	at   string
-	off  int64
-	size int64
+// ranges are the contents of one archive, called by where they lie in it.
+type ranges struct {
+	section
+	open func(off, size int64) (fs.File, error)
 }
 
-// Open opens the range, whatever the name.
-func (p part) Open(name string) (fs.File, error) {
-	f, err := p.FS.Open(p.at)
+// rangeName is the name of the content that begins at off and has size bytes.
+func rangeName(off, size int64) string { return fmt.Sprintf("%d+%d", off, size) }
+
+// Open opens a content.
+func (r *ranges) Open(name string) (fs.File, error) {
+	begin, length, _ := strings.Cut(name, "+")
+	off, err := strconv.ParseInt(begin, 10, 64)
+	if err != nil {
+		return nil, notExist("open", name)
+	}
+	size, err := strconv.ParseInt(length, 10, 64)
+	if err != nil {
+		return nil, notExist("open", name)
+	}
+	return r.open(off, size)
+}
+
+// part is a file that ranges are parts of.
+type part struct {
+	fsys FS
+	at   string
+}
+
+// open opens size bytes of the file from off on.
+func (p part) open(off, size int64) (fs.File, error) {
+	f, err := p.fsys.Open(p.at)
 	if err != nil {
 		return nil, err
 	}
 	if r, ok := f.(io.ReaderAt); ok {
-		return &partFile{f, io.NewSectionReader(r, p.off, p.size)}, nil
+		return &partFile{f, io.NewSectionReader(r, off, size)}, nil
 	}
-	if _, err := io.CopyN(io.Discard, f, p.off); err != nil {
+	if _, err := io.CopyN(io.Discard, f, off); err != nil {
 		f.Close()
 		return nil, err
 	}
-	return &partFile{f, io.LimitReader(f, p.size)}, nil
+	return &partFile{f, io.LimitReader(f, size)}, nil
 }
 
 type partFile struct {

@@ -3,8 +3,10 @@ package tree
 import (
 	"archive/tar"
 	"bytes"
+	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -150,5 +152,90 @@ func TestUnpackLinksToAFileOfTheBase(t *testing.T) {
 	}
 	if got := linksOf(t, Stack(base, fsys)); !strings.Contains(got, "[x/new x/old x/third]") {
 		t.Error(got)
+	}
+}
+
+// Archives jump between directories, come back to them, replace what they had
+// and link to it: what is packed in between must not show.
+func TestUnpackComesBackToDirectoriesThatItHasLeft(t *testing.T) {
+	headers := []tar.Header{
+		{Name: "a/", Typeflag: tar.TypeDir, Mode: 0o700}, {Name: "a/1"}, {Name: "a/sub/x"}, {Name: "a/sub/l", Typeflag: tar.TypeSymlink, Linkname: "x"},
+		{Name: "b/1"}, {Name: "b/two"},
+		{Name: "a/2"}, // back
+		{Name: "c/link", Typeflag: tar.TypeLink, Linkname: "b/two", Mode: 0o600},
+		{Name: "c/deep/link", Typeflag: tar.TypeLink, Linkname: "c/link", Mode: 0o640},
+		{Name: "b/1", Mode: 0o755}, // once more
+		{Name: "d/1"},
+		{Name: "a/sub/", Typeflag: tar.TypeDir, Mode: 0o711},
+		{Name: "e/through", Typeflag: tar.TypeSymlink, Linkname: "../a"},
+		{Name: "e/through/3"},
+	}
+	const want = `drwx------ 0:0 a
+-rw-r--r-- 0:0 a/1 "a/1"
+-rw-r--r-- 0:0 a/2 "a/2"
+-rw-r--r-- 0:0 a/3 "e/through/3"
+drwx--x--x 0:0 a/sub
+Lrwxrwxrwx 0:0 a/sub/l -> x
+-rw-r--r-- 0:0 a/sub/x "a/sub/x"
+drwxr-xr-x 0:0 b
+-rwxr-xr-x 0:0 b/1 "b/1"
+-rw-r----- 0:0 b/two "b/two"
+drwxr-xr-x 0:0 c
+drwxr-xr-x 0:0 c/deep
+-rw-r----- 0:0 c/deep/link "b/two"
+-rw-r----- 0:0 c/link "b/two"
+drwxr-xr-x 0:0 d
+-rw-r--r-- 0:0 d/1 "d/1"
+drwxr-xr-x 0:0 e
+Lrwxrwxrwx 0:0 e/through -> ../a
+`
+	plain := packed(t, headers...)
+	for _, data := range [][]byte{plain, compressed(t, plain, layer.Gzip)} {
+		c, err := add(t, nil, data, "/", nil)
+		must(t, err)
+		if got := list(t, c.FS()); got != want {
+			t.Errorf("got\n%s", got)
+		}
+		if _, fsys := written(t, c); !strings.Contains(linksOf(t, fsys), "[b/two c/deep/link c/link]") {
+			t.Errorf("links %s", linksOf(t, fsys))
+		}
+		// A second archive may change what the first has packed, and no tree
+		// that was shown before.
+		before := c.FS()
+		src := Edit(nil)
+		must(t, src.Mkfile("/file.bin", packed(t, tar.Header{Name: "b/two", Mode: 0o777}, tar.Header{Name: "f", Typeflag: tar.TypeLink, Linkname: "d/1", Mode: 0o600}), MakeOptions{}))
+		o := dockerfile
+		o.Unpack = true
+		must(t, c.Copy(t.Context(), src.FS(), "/file.bin", "/", o))
+		after := strings.Replace(want, `-rw-r----- 0:0 b/two`, `-rwxrwxrwx 0:0 b/two`, 1)
+		after = strings.Replace(after, `-rw-r--r-- 0:0 d/1`, `-rw------- 0:0 d/1`, 1) + "-rw------- 0:0 f \"d/1\"\n"
+		if got := list(t, c.FS()); got != after {
+			t.Errorf("after the second archive\n%s", got)
+		}
+		if got := list(t, before); got != want {
+			t.Errorf("before it, seen after it\n%s", got)
+		}
+	}
+}
+
+func TestTheNamesOfALargeArchiveCostNoMemory(t *testing.T) {
+	const dirs, files = 50, 1000
+	var headers []tar.Header
+	for d := range dirs {
+		for f := range files {
+			headers = append(headers, tar.Header{Name: fmt.Sprintf("dir%d/sub/a file with number %d", d, f)})
+		}
+	}
+	data := packed(t, headers...)
+	headers = nil
+	before := heap()
+	c, err := add(t, nil, data, "/", nil)
+	must(t, err)
+	if after := heap(); after > before && (after-before)/(dirs*files) > 60 {
+		t.Errorf("%d bytes a file", (after-before)/(dirs*files))
+	}
+	runtime.KeepAlive(data)
+	if got := strings.Count(walked(t, c.FS()), "\n"); got != dirs*(files+2) {
+		t.Errorf("%d names", got)
 	}
 }
