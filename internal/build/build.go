@@ -134,7 +134,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 		options[key] = value
 	}
 	j.bases = newBases(j.Images, j.lease, j.contexts.layouts)
-	stats := cache.NewStats(j.Store, j.lease, j.contexts.place)
+	stats := cache.NewStats(j.Store, j.contexts.place)
 	defer stats.Close()
 	j.cache = cache.New(j.Store, j.pool, stats)
 	j.cache.Collect = len(j.req.Cache.To) > 0

@@ -207,7 +207,7 @@ func (j *job) toArchive(ctx context.Context, o Output, b image.Built) (desc ocis
 		step.Progress("compressing layers with "+o.Form.Compression.String(), 0, 0, true)
 	}
 	if o.To == nil {
-		return j.Images.LayoutBuilt(ctx, j.lease, o.Dir, b, o.Form, o.Names)
+		return j.Images.LayoutBuilt(ctx, o.Dir, b, o.Form, o.Names)
 	}
-	return j.Images.SaveBuilt(ctx, j.lease, o.To, b, o.Form, o.Names)
+	return j.Images.SaveBuilt(ctx, o.To, b, o.Form, o.Names)
 }

@@ -193,7 +193,7 @@ func TestAttestationsAreSavedAndLoaded(t *testing.T) {
 	var built bytes.Buffer
 	lease := must(here.Store.Lease(t.Context()))(t)
 	defer lease.Close()
-	if desc := must(here.SaveBuilt(t.Context(), lease, &built, attestedBuild(img), Form{}, []string{"app:v1"}))(t); desc.Digest != img.Target.Digest {
+	if desc := must(here.SaveBuilt(t.Context(), &built, attestedBuild(img), Form{}, []string{"app:v1"}))(t); desc.Digest != img.Target.Digest {
 		t.Errorf("saved %s", desc.Digest)
 	}
 	for what, archive := range map[string][]byte{

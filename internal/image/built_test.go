@@ -38,9 +38,9 @@ func TestABuildForTwoPlatformsIsOneIndexEverywhere(t *testing.T) {
 		t.Errorf("the image of this machine is that of %s", img.Config.Architecture)
 	}
 	var archive bytes.Buffer
-	saved := must(w.SaveBuilt(t.Context(), lease, &archive, b, Form{}, []string{"two:v1"}))(t)
+	saved := must(w.SaveBuilt(t.Context(), &archive, b, Form{}, []string{"two:v1"}))(t)
 	dir := filepath.Join(t.TempDir(), "layout")
-	laid := must(w.LayoutBuilt(t.Context(), lease, dir, b, Form{}, nil))(t)
+	laid := must(w.LayoutBuilt(t.Context(), dir, b, Form{}, nil))(t)
 	if saved.Digest != img.Target.Digest || laid.Digest != saved.Digest {
 		t.Errorf("written %s, saved %s, laid out %s", img.Target.Digest, saved.Digest, laid.Digest)
 	}
@@ -82,9 +82,9 @@ func TestALayoutKeepsWhatItHad(t *testing.T) {
 		return all
 	}
 	b := w.twoPlatforms()
-	must(w.LayoutBuilt(t.Context(), lease, dir, b, Form{Compression: layer.Gzip}, []string{"a:one"}))(t)
-	must(w.LayoutBuilt(t.Context(), lease, dir, b, Form{}, []string{"a:two"}))(t)
-	must(w.LayoutBuilt(t.Context(), lease, dir, b, Form{}, []string{"a:one"}))(t)
+	must(w.LayoutBuilt(t.Context(), dir, b, Form{Compression: layer.Gzip}, []string{"a:one"}))(t)
+	must(w.LayoutBuilt(t.Context(), dir, b, Form{}, []string{"a:two"}))(t)
+	must(w.LayoutBuilt(t.Context(), dir, b, Form{}, []string{"a:one"}))(t)
 	if got := names(); len(got) != 2 || got[0][4:] == got[1][4:] && got[0][:3] == got[1][:3] {
 		t.Errorf("the layout has %v", got)
 	}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/shaleproject/shale/internal/layer"
 	"github.com/shaleproject/shale/internal/progress"
-	"github.com/shaleproject/shale/internal/store"
+	"github.com/shaleproject/shale/internal/sys"
 )
 
 // encoder is a way in which shale compresses. It gives the same layer the same
@@ -37,7 +37,7 @@ type packedLayer struct {
 
 // pack compresses the layers of b. The caller closes what comes back, also
 // after an error.
-func (i *Images) pack(ctx context.Context, l *store.Lease, b Built, f Form) (map[digest.Digest]packedLayer, error) {
+func (i *Images) pack(ctx context.Context, b Built, f Form) (map[digest.Digest]packedLayer, error) {
 	packed := map[digest.Digest]packedLayer{}
 	if f.Compression == layer.None {
 		return packed, nil
@@ -47,7 +47,7 @@ func (i *Images) pack(ctx context.Context, l *store.Lease, b Built, f Form) (map
 			if _, ok := packed[d]; ok {
 				continue
 			}
-			file, err := l.UnnamedFile()
+			file, err := sys.UnnamedFile(i.Store.Scratch())
 			if err != nil {
 				return packed, err
 			}

@@ -8,16 +8,14 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/shaleproject/shale/internal/store"
 )
 
 // SaveBuilt writes what was built in the form of [Images.Save], with names,
-// without putting it into the list. Layers, which l keeps, have the form f. A
-// single image can be read as a docker-archive, too. What comes back is the
-// image or the index.
-func (i *Images) SaveBuilt(ctx context.Context, l *store.Lease, w io.Writer, b Built, f Form, names []string) (ocispec.Descriptor, error) {
-	desc, err := i.saveBuilt(ctx, l, b, f, names, func(c *contents) error { return i.writeArchive(ctx, w, c) })
+// without putting it into the list. Layers, which a lease of the caller keeps,
+// have the form f. A single image can be read as a docker-archive, too. What
+// comes back is the image or the index.
+func (i *Images) SaveBuilt(ctx context.Context, w io.Writer, b Built, f Form, names []string) (ocispec.Descriptor, error) {
+	desc, err := i.saveBuilt(ctx, b, f, names, func(c *contents) error { return i.writeArchive(ctx, w, c) })
 	if err != nil {
 		return desc, fmt.Errorf("save image: %w", err)
 	}
@@ -26,15 +24,15 @@ func (i *Images) SaveBuilt(ctx context.Context, l *store.Lease, w io.Writer, b B
 
 // LayoutBuilt is SaveBuilt into a directory, an OCI layout, which is made if it
 // is missing. What it has already stays; names move.
-func (i *Images) LayoutBuilt(ctx context.Context, l *store.Lease, dir string, b Built, f Form, names []string) (ocispec.Descriptor, error) {
-	desc, err := i.saveBuilt(ctx, l, b, f, names, func(c *contents) error { return i.writeLayout(ctx, newLayoutDir(dir), c) })
+func (i *Images) LayoutBuilt(ctx context.Context, dir string, b Built, f Form, names []string) (ocispec.Descriptor, error) {
+	desc, err := i.saveBuilt(ctx, b, f, names, func(c *contents) error { return i.writeLayout(ctx, newLayoutDir(dir), c) })
 	if err != nil {
 		return desc, fmt.Errorf("write layout %s: %w", dir, err)
 	}
 	return desc, nil
 }
 
-func (i *Images) saveBuilt(ctx context.Context, l *store.Lease, b Built, f Form, names []string, write func(*contents) error) (ocispec.Descriptor, error) {
+func (i *Images) saveBuilt(ctx context.Context, b Built, f Form, names []string, write func(*contents) error) (ocispec.Descriptor, error) {
 	if err := f.check(b); err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -42,7 +40,7 @@ func (i *Images) saveBuilt(ctx context.Context, l *store.Lease, b Built, f Form,
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	packed, err := i.pack(ctx, l, b, f)
+	packed, err := i.pack(ctx, b, f)
 	defer func() {
 		for _, p := range packed {
 			p.file.Close() // it was only read

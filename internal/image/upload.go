@@ -13,6 +13,7 @@ import (
 
 	"github.com/shaleproject/shale/internal/layer"
 	"github.com/shaleproject/shale/internal/progress"
+	"github.com/shaleproject/shale/internal/sys"
 )
 
 // layer makes the registry have the layer diffID and returns the compressed
@@ -186,7 +187,7 @@ func (p *pushing) pushed(id string, desc ocispec.Descriptor) {
 // a request that fails can be sent again. A large layer is on its way while it
 // is still being compressed.
 func (p *pushing) compress(ctx context.Context, id string, diffID digest.Digest, e encoder) (ocispec.Descriptor, error) {
-	file, err := p.lease.UnnamedFile()
+	file, err := sys.UnnamedFile(p.images.Store.Scratch())
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}

@@ -168,21 +168,6 @@ func (l *Lease) tempFile() (*os.File, error) {
 	return createFile(path, 0o400)
 }
 
-// UnnamedFile makes a file without a name on the file system of the store,
-// which is gone as soon as it is closed, however the process ends. The caller
-// closes it.
-func (l *Lease) UnnamedFile() (*os.File, error) {
-	f, err := l.tempFile()
-	if err != nil {
-		return nil, fmt.Errorf("make temporary file: %w", err)
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("make temporary file: %w", err)
-	}
-	return f, nil
-}
-
 // Close ends the lease. What it kept is as safe as its refs make it.
 func (l *Lease) Close() error {
 	l.mu.Lock()

@@ -24,7 +24,6 @@ import (
 // the first 8 million.
 type Stats struct {
 	records *store.Cache
-	lease   *store.Lease
 	name    string
 	hash    func(tree.StatKey) uint64
 
@@ -41,13 +40,14 @@ type Stats struct {
 	changed      bool
 }
 
-// NewStats returns the memory of the directory called name. Files that it
-// needs are l's. The caller closes it.
-func NewStats(s *store.Store, l *store.Lease, name string) *Stats {
+// NewStats returns the memory of the directory called name. The caller closes
+// it.
+func NewStats(s *store.Store, name string) *Stats {
 	seed := maphash.MakeSeed()
 	return &Stats{
-		records: s.Cache("stat"), lease: l, name: digest.FromString(name).Encoded(),
-		hash: func(key tree.StatKey) uint64 { return maphash.Bytes(seed, key[:]) },
+		records: s.Cache("stat"), name: digest.FromString(name).Encoded(),
+		fresh: statTail{scratch: s.Scratch()},
+		hash:  func(key tree.StatKey) uint64 { return maphash.Bytes(seed, key[:]) },
 	}
 }
 
@@ -86,7 +86,7 @@ func (s *Stats) Put(key tree.StatKey, sum tree.Sum) {
 		return
 	}
 	place := s.entries()
-	if place >= maxPlaces || !s.fresh.add(s.lease, key, sum) {
+	if place >= maxPlaces || !s.fresh.add(key, sum) {
 		return
 	}
 	if ok {

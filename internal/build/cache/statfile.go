@@ -4,7 +4,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/shaleproject/shale/internal/store"
+	"github.com/shaleproject/shale/internal/sys"
 	"github.com/shaleproject/shale/internal/tree"
 )
 
@@ -66,10 +66,11 @@ const maxTail = 1 << 20
 // statTail is entries that come one by one: the last ones are in memory, those
 // before in a file.
 type statTail struct {
-	before statPages
-	file   *os.File // nil as long as all are in memory
-	last   []byte
-	failed bool // the disk has taken no more
+	scratch string // the directory for the file
+	before  statPages
+	file    *os.File // nil as long as all are in memory
+	last    []byte
+	failed  bool // the disk has taken no more
 }
 
 func (t *statTail) len() int { return t.before.n + len(t.last)/statEntrySize }
@@ -83,8 +84,8 @@ func (t *statTail) entry(i int) []byte {
 }
 
 // add adds an entry. It is false if there is no room for it.
-func (t *statTail) add(l *store.Lease, key tree.StatKey, sum tree.Sum) bool {
-	if len(t.last)+statEntrySize > maxTail && (t.failed || !t.spill(l)) {
+func (t *statTail) add(key tree.StatKey, sum tree.Sum) bool {
+	if len(t.last)+statEntrySize > maxTail && (t.failed || !t.spill()) {
 		t.failed = true
 		return false
 	}
@@ -93,9 +94,9 @@ func (t *statTail) add(l *store.Lease, key tree.StatKey, sum tree.Sum) bool {
 }
 
 // spill moves the entries in memory to the file.
-func (t *statTail) spill(l *store.Lease) bool {
+func (t *statTail) spill() bool {
 	if t.file == nil {
-		f, err := l.UnnamedFile()
+		f, err := sys.UnnamedFile(t.scratch)
 		if err != nil {
 			return false
 		}

@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -168,15 +167,8 @@ func TestKeysOfOneHashAreNotConfused(t *testing.T) {
 func TestWhatTheDiskDoesNotGiveOrTakeIsForgotten(t *testing.T) {
 	s := openStore(t)
 	inMemory := maxTail / statEntrySize
-	l, err := s.Lease(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	stats := NewStats(s, l, "one")
-	defer stats.Close()
-	if err := l.Close(); err != nil { // it gives no file from now on
-		t.Fatal(err)
-	}
+	stats := newStats(t, s, "one")
+	stats.fresh.scratch = filepath.Join(s.Root(), "none")
 	all := upTo(inMemory + 100)
 	for _, i := range all {
 		stats.Put(statKey(i), statSum(i))
@@ -280,44 +272,4 @@ func TestAMemoryOfManyFilesTakesLittle(t *testing.T) {
 	if b := after.TotalAlloc - between.TotalAlloc; b > 20*n {
 		t.Errorf("%d bytes a file to load and get", b/n)
 	}
-}
-
-// A record that somebody else has made: what is whole at its beginning is
-// known, the rest is not, and nothing of it becomes something else.
-func FuzzStats(f *testing.F) {
-	var whole []byte
-	for i := range 3 {
-		whole = appendEntry(whole, statKey(i), statSum(i))
-	}
-	f.Add(whole)
-	f.Add(whole[:len(whole)-1])
-	f.Add(whole[1:])
-	f.Add(append(appendEntry(whole[:len(whole):len(whole)], statKey(1), statSum(9)), whole[statEntrySize:]...))
-	f.Add(append(whole[:statEntrySize:statEntrySize], bytes.Repeat([]byte{0xff}, 2*statEntrySize)...))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		s := openStore(t)
-		stats := newStats(t, s, "one")
-		if err := stats.records.Put(stats.name, store.Record{Data: data}); err != nil {
-			t.Fatal(err)
-		}
-		want := map[tree.StatKey]tree.Sum{}
-		for ; len(data) >= statEntrySize && int(data[0]) == len(tree.StatKey{}); data = data[statEntrySize:] {
-			want[keyOf(data)] = sumOf(data)
-		}
-		extra := tree.StatKey(bytes.Repeat([]byte{0xee}, len(tree.StatKey{})))
-		stats.Put(extra, statSum(0))
-		want[extra] = statSum(0)
-		if err := stats.Save(); err != nil {
-			t.Fatal(err)
-		}
-		again := newStats(t, s, "one")
-		for key, sum := range want {
-			if got, ok := stats.Get(key); !ok || got != sum {
-				t.Errorf("entry %x is %x, %v", key, got, ok)
-			}
-			if got, ok := again.Get(key); ok && got != sum {
-				t.Errorf("entry %x becomes %x", key, got)
-			}
-		}
-	})
 }
