@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -198,6 +199,18 @@ func TestWhatTheDiskDoesNotGiveOrTakeIsForgotten(t *testing.T) {
 		t.Error("what was added to an unreadable record is not known")
 	}
 	second.record = nil // it is closed
+}
+
+func TestWhatIsBeyondTheLastPlaceIsForgotten(t *testing.T) {
+	stats := newStats(t, openStore(t), "one")
+	stats.Get(statKey(0)) // loaded
+	stats.known.from, stats.known.n = strings.NewReader(""), maxPlaces-1
+	for i := range 3 {
+		stats.Put(statKey(i), statSum(i))
+	}
+	if got := knows(t, stats, upTo(3)); got != 1 {
+		t.Errorf("%d files are known where there was room for one", got)
+	}
 }
 
 func TestAClosedMemoryKnowsNothing(t *testing.T) {
