@@ -270,6 +270,30 @@ func TestCancelEndsAReadAtOnce(t *testing.T) {
 	}
 }
 
+// Whoever gives up a push does not wait for a registry that has gone silent.
+func TestGivingUpAnUploadDoesNotWaitForTheRegistry(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Bool
+	r, _, _ := open(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodPost {
+			w.Header().Set("Location", "/v2/a/blobs/uploads/1")
+			w.WriteHeader(http.StatusAccepted)
+			return
+		}
+		asked.Store(true)
+		<-req.Context().Done()
+	}), Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	w, err := r.PushBlobChunked(ctx, "a", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := w.Cancel(); err != nil || !asked.Load() {
+		t.Errorf("cancel: %v; the registry was told: %v", err, asked.Load())
+	}
+}
+
 // Row 17 of the scoreboard: whatever is wrong with the bytes is an error, and
 // of the right class.
 func TestWrongBytesAreRefused(t *testing.T) {

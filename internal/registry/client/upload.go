@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"time"
 
 	"cuelabs.dev/go/oci/ociregistry"
 	"cuelabs.dev/go/oci/ociregistry/ociauth"
@@ -51,10 +52,16 @@ func (r *registry) PushBlobChunkedResume(ctx context.Context, repo, id string, o
 	return &chunks{BlobWriter: w, r: r, ctx: ctx, repo: repo, op: op}, nil
 }
 
+// abandonTime is what telling a registry of an upload that is not going to end
+// may take: whoever gives up a push must not wait for a registry that is down.
+const abandonTime = 2 * time.Second
+
 // abandon tells the registry that an upload is not going to end. Most reap it
 // anyway after some days, so an error is of no matter.
 func (r *registry) abandon(ctx context.Context, repo string, location *url.URL) {
-	ctx = withScope(context.WithoutCancel(ctx), repo, ociauth.ActionPush)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTime)
+	defer cancel()
+	ctx = withScope(ctx, repo, ociauth.ActionPush)
 	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, location.String(), nil)
 	if err != nil {
 		return
