@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/shaleproject/shale/internal/sys"
 )
 
 // node is one name in a directory. Number 0 is the root, and none else.
@@ -76,8 +77,9 @@ const (
 )
 
 const (
-	// maxNodes bounds the names of one layer, and with them the memory that
-	// its index takes: 100 bytes each, and as much again for the collector.
+	// maxNodes bounds the names of one layer, and with them what making its
+	// index takes: some 100 bytes each, most of them in a file. A layer whose
+	// names come out of order takes 6 to 12 bytes of memory more for each.
 	maxNodes = 4 << 20
 
 	// maxFollow bounds what following symbolic links costs: the links on one
@@ -98,14 +100,43 @@ type treeBuilder struct {
 	lastDir string // the directory of the member before …
 	last    uint32 // … and its node
 	follows int    // parts of names seen behind symbolic links
+
+	scratch *sys.Scratch // holds most of nodes, inodes and text
+	group   uint32       // of the node that was looked at last …
+	steps   int          // … and how often that was another one, weighed
+}
+
+// look is told of the nodes that are looked at, where they are many, and now
+// and then lets go of what lies in scratch. It counts steps from one group of
+// nodes, which is less than a page of anything, to another. In a tree of a tar
+// in order, what is left behind won't be touched again soon. In others only
+// short steps say so: what long ones lead to is touched again and again, and
+// getting it back has its price.
+func (t *treeBuilder) look(id uint32) {
+	from, to := t.group, id>>6
+	switch {
+	case from == to:
+		return
+	case !t.names.made():
+		t.steps += 4
+	case from < to+8 && to < from+8:
+		t.steps++
+	}
+	if t.group = to; t.steps >= 4096 {
+		t.steps = 0
+		t.scratch.Trim()
+	}
 }
 
 // impliedDir is a directory that a tar needs and doesn't hold. Unpackers agree
 // on these attributes where no layer below has others.
 var impliedDir = inode{mode: typeDir | 0o755, flags: flagImplied}
 
-func newTreeBuilder() *treeBuilder {
-	t := &treeBuilder{xattrs: map[string]uint32{}}
+// newTreeBuilder returns an empty tree. The caller closes scratch, and with it
+// the tree.
+func newTreeBuilder(scratch *sys.Scratch) *treeBuilder {
+	t := &treeBuilder{xattrs: map[string]uint32{}, scratch: scratch}
+	t.nodes.scratch, t.inodes.scratch, t.text.scratch = scratch, scratch, scratch
 	t.inodes.add(inode{}) // number 0 is none
 	t.nodes.add(node{inode: t.inodes.add(impliedDir)})
 	t.lastDir = "."
@@ -216,6 +247,7 @@ func (t *treeBuilder) setRoot(m *member) error {
 func (t *treeBuilder) child(member string, parent uint32, name []byte) (uint32, error) {
 	id, slot := t.find(parent, name, true)
 	if id != 0 {
+		t.look(id)
 		return id, nil
 	}
 	text, err := t.keep(member, name)
@@ -227,6 +259,7 @@ func (t *treeBuilder) child(member string, parent uint32, name []byte) (uint32, 
 		return 0, err
 	}
 	dir.child = id
+	t.look(id)
 	if slot != nil {
 		t.names.fill(slot, parent, name, id)
 	}

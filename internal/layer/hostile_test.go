@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -366,28 +365,6 @@ func TestRepeatedMarkersCostLinearTime(t *testing.T) {
 type discard struct{}
 
 func (discard) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
-
-// An index is small against its layer, in memory as on disk.
-func TestMemoryPerMemberIsBounded(t *testing.T) {
-	const n = 200_000
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	x := NewIndexer(t.TempDir())
-	defer x.Close()
-	for i := range n {
-		head, _ := (&file{name: fmt.Sprintf("some/directory-%d/file-%d", i/100, i), kind: tar.TypeReg}).encode()
-		if _, err := x.Write(head); err != nil {
-			t.Fatal(err)
-		}
-	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	if per := int64(after.HeapAlloc-before.HeapAlloc) / n; per > 110 {
-		t.Errorf("%d bytes a member", per)
-	}
-	runtime.KeepAlive(x)
-}
 
 // Inodes are named by 32 bits. Lists of chunks are what an index can get large
 // with soonest.

@@ -1,18 +1,23 @@
 package layer
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 
 	"github.com/containerd/errdefs"
+	"github.com/shaleproject/shale/internal/sys"
 )
 
 // Indexer makes the index of a layer from its tar while the tar streams by.
-// Write never keeps file contents; memory grows with the number of members.
+// Write never keeps file contents. What it knows of the members takes some
+// megabytes of memory; where there are more than 50,000, the rest of it is in
+// a file, some 100 bytes a member.
 type Indexer struct {
 	parser  parser
 	tree    *treeBuilder
+	scratch *sys.Scratch // of tree
 	members int
 	spool   spool
 	sparse  *sparseMap // of the file whose content is coming
@@ -28,10 +33,13 @@ type Info struct {
 	Content   int64 // bytes of all regular files
 }
 
-// NewIndexer returns an Indexer. It keeps what doesn't fit memory, which is
-// the content of some sparse files, in a file without a name in tmpDir.
+// NewIndexer returns an Indexer, which the caller closes. It keeps what doesn't
+// fit memory, which is most of a large tree and the content of some sparse
+// files, in files without a name in tmpDir. If that has no room for a large
+// tree, all of it is in memory.
 func NewIndexer(tmpDir string) *Indexer {
-	x := &Indexer{tree: newTreeBuilder(), spool: spool{dir: tmpDir}}
+	x := &Indexer{scratch: sys.NewScratch(tmpDir), spool: spool{dir: tmpDir}}
+	x.tree = newTreeBuilder(x.scratch)
 	x.parser.member = x.member
 	x.parser.content = x.content
 	return x
@@ -41,7 +49,15 @@ func NewIndexer(tmpDir string) *Indexer {
 // caused it, ends in [errdefs.ErrInvalidArgument] if the tar is at fault or
 // [errdefs.ErrResourceExhausted] if it exceeds a limit, and is what every later
 // Write and Finish return, too.
-func (x *Indexer) Write(p []byte) (int, error) { return x.parser.Write(p) }
+func (x *Indexer) Write(p []byte) (n int, err error) {
+	defer func() {
+		if err != nil && x.parser.err == nil {
+			n, x.parser.err = 0, err
+		}
+	}()
+	defer x.scratch.Guard()(&err)
+	return x.parser.Write(p)
+}
 
 func (x *Indexer) member(m *member) (want bool, err error) {
 	x.members++
@@ -60,11 +76,12 @@ func (x *Indexer) content(p []byte) error {
 
 // Finish says that the tar is complete and writes its index to w, which must
 // be empty.
-func (x *Indexer) Finish(w io.WriterAt) (Info, error) {
+func (x *Indexer) Finish(w io.WriterAt) (info Info, err error) {
 	if x.closed {
 		return Info{}, fmt.Errorf("finish index: %w", errdefs.ErrFailedPrecondition)
 	}
-	x.closed = true
+	defer func() { err = errors.Join(err, x.drop()) }()
+	defer x.scratch.Guard()(&err)
 	if err := x.parser.close(); err != nil {
 		return Info{}, err
 	}
@@ -89,10 +106,16 @@ func (x *Indexer) Finish(w io.WriterAt) (Info, error) {
 }
 
 // Close drops what the Indexer holds. It may be called at any time.
-func (x *Indexer) Close() error {
+func (x *Indexer) Close() error { return errors.Join(x.drop(), x.spool.close()) }
+
+// drop lets go of the tree.
+func (x *Indexer) drop() error {
 	x.closed = true
 	x.tree = nil
-	return x.spool.close()
+	if x.parser.err == nil {
+		x.parser.err = fmt.Errorf("index layer: closed: %w", errdefs.ErrFailedPrecondition)
+	}
+	return x.scratch.Close()
 }
 
 // spool keeps chunks of sparse files until the index is written.

@@ -21,7 +21,7 @@ type layout struct {
 	implies  bool   // directories other than the root are implied
 	files    uint64
 	content  int64
-	scratch  []uint32
+	kids     []uint32 // of the directory that is sorted
 }
 
 // newLayout fails with an [errdefs.ErrResourceExhausted] if an inode has no
@@ -73,49 +73,72 @@ func (l *layout) walk(visit func(dir uint32)) {
 func (l *layout) children(dir uint32) func(func(uint32) bool) {
 	return func(yield func(uint32) bool) {
 		for id := l.nodes.at(dir).child; id != 0; id = l.nodes.at(id).next {
-			if !yield(id) {
+			if l.look(id); !yield(id) {
 				return
 			}
 		}
 	}
 }
 
-// sort puts the children of a directory into the order of their names, drops
-// the dead, and settles what whiteouts mean: one whose name the layer itself
-// has again hides only what is below, so such a directory is opaque, and has
-// nothing to do with one below, even if it is only implied.
+// sort puts the children of a directory into the order of their names and
+// drops those that aren't in the image. Of a tar in order, they are in
+// descending order already.
 func (l *layout) sort(dir uint32) {
-	kids := l.scratch[:0]
-	for id := l.nodes.at(dir).child; id != 0; id = l.nodes.at(id).next {
+	var first uint32
+	for next := l.nodes.at(dir).child; next != 0; {
+		id := next
 		n := l.nodes.at(id)
-		switch {
-		case n.dead || n.inode == 0 && !n.whiteout:
-			continue
-		case n.inode == 0:
-			if l.whiteout == 0 {
-				l.whiteout = l.inodes.add(inode{mode: typeChar})
-			}
-			n.inode = l.whiteout
-			l.inode(dir).flags |= flagVeils
-		case n.whiteout && l.inode(id).mode&typeMask == typeDir:
-			in := l.inode(id)
-			in.flags = in.flags&^flagImplied | flagOpaque
+		next = n.next
+		if l.look(id); l.settle(dir, id) {
+			first, n.next = id, first
 		}
+	}
+	l.nodes.at(dir).child = first
+	if l.names.made() {
+		l.sortAny(dir)
+	}
+	in := l.inode(dir)
+	in.size = l.dirSize(dir)
+	l.implies = l.implies || in.is(flagImplied) && dir != 0
+}
+
+// settle says whether a child of a directory is in the image, and decides what
+// whiteouts mean: one whose name the layer itself has again hides only what is
+// below, so such a directory is opaque, and has nothing to do with one below,
+// even if it is only implied.
+func (l *layout) settle(dir, id uint32) bool {
+	n := l.nodes.at(id)
+	switch {
+	case n.dead || n.inode == 0 && !n.whiteout:
+		return false
+	case n.inode == 0:
+		if l.whiteout == 0 {
+			l.whiteout = l.inodes.add(inode{mode: typeChar})
+		}
+		n.inode = l.whiteout
+		l.inode(dir).flags |= flagVeils
+	case n.whiteout && l.inode(id).mode&typeMask == typeDir:
+		in := l.inode(id)
+		in.flags = in.flags&^flagImplied | flagOpaque
+	}
+	return true
+}
+
+// sortAny sorts children that are in any order.
+func (l *layout) sortAny(dir uint32) {
+	kids := l.kids[:0]
+	for id := range l.children(dir) {
 		kids = append(kids, id)
 	}
-	if slices.Reverse(kids); l.names.made() {
-		slices.SortFunc(kids, func(a, b uint32) int { return bytes.Compare(l.nameOf(a), l.nameOf(b)) })
-	}
+	slices.SortFunc(kids, func(a, b uint32) int { return bytes.Compare(l.nameOf(a), l.nameOf(b)) })
 	link := &l.nodes.at(dir).child
 	for _, id := range kids {
+		l.look(id)
 		*link = id
 		link = &l.nodes.at(id).next
 	}
 	*link = 0
-	l.scratch = kids
-	in := l.inode(dir)
-	in.size = l.dirSize(dir)
-	l.implies = l.implies || in.is(flagImplied) && dir != 0
+	l.kids = kids
 }
 
 func (l *layout) nameOf(id uint32) []byte { return l.text.at(l.nodes.at(id).name) }

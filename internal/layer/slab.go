@@ -1,20 +1,31 @@
 package layer
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/shaleproject/shale/internal/sys"
+)
 
 // slab is a list that grows without copying what it has. A tree of a million
-// files lives in a few of them, with numbers for pointers, so that a file
-// costs some 100 bytes and the garbage collector has nothing to follow.
+// files lives in a few of them, with numbers for pointers, so that the garbage
+// collector has nothing to follow, and all but the first entries can lie in a
+// file: a layer of any size takes some megabytes of memory.
 type slab[T any] struct {
-	chunks [][]T
-	n      uint32
+	chunks  [][]T
+	n       uint32
+	scratch *sys.Scratch
 }
 
-const slabChunk = 1 << 12
+const (
+	slabChunk = 1 << 12
+
+	// onHeap is how many chunks of a slab are on the heap, whatever comes.
+	onHeap = 16
+)
 
 func (s *slab[T]) add(v T) uint32 {
 	if s.n%slabChunk == 0 {
-		s.chunks = append(s.chunks, make([]T, slabChunk))
+		s.chunks = append(s.chunks, newChunk[T](s.scratch, slabChunk, len(s.chunks) < onHeap))
 	}
 	i := s.n
 	s.n++
@@ -22,18 +33,31 @@ func (s *slab[T]) add(v T) uint32 {
 	return i
 }
 
+// newChunk returns a chunk in scratch or, if that has no room, on the heap.
+func newChunk[T any](scratch *sys.Scratch, n int, onHeap bool) []T {
+	if !onHeap {
+		if c, err := sys.Alloc[T](scratch, n); err == nil {
+			return c
+		}
+	}
+	return make([]T, n)
+}
+
 func (s *slab[T]) at(i uint32) *T { return &s.chunks[i/slabChunk][i%slabChunk] }
 
 // arena keeps byte strings. A reference to one is the number of a chunk and
 // the place in it; 0 is the empty string.
 type arena struct {
-	chunks [][]byte
-	size   int64
+	chunks  [][]byte
+	size    int64
+	scratch *sys.Scratch
 }
 
 const (
 	arenaShift = 20
 	arenaChunk = 1 << arenaShift
+	// arenaOnHeap is how many chunks are on the heap, whatever comes.
+	arenaOnHeap = 3
 	// maxArena bounds names, link targets and attributes of one layer.
 	maxArena = 256 << 20
 )
@@ -53,7 +77,7 @@ func (a *arena) add(b []byte) (uint32, bool) {
 		if last < 0 {
 			size = max(need+1, 4096)
 		}
-		a.chunks = append(a.chunks, make([]byte, 0, size))
+		a.chunks = append(a.chunks, newChunk[byte](a.scratch, size, last+1 < arenaOnHeap)[:0])
 		if last++; last == 0 {
 			a.chunks[0] = append(a.chunks[0], 0)
 		}
