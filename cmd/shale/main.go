@@ -57,10 +57,29 @@ func run() int {
 	logrus.SetOutput(io.Discard)
 	log.SetOutput(io.Discard)
 
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilSignal(syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 
 	e := engine.New(engine.FromEnvironment(os.Getenv, user))
 	defer e.Close()
 	return cli.Run(ctx, e, cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:])
+}
+
+// untilSignal returns a context that the first of signals ends, as
+// [cli.Interrupted].
+func untilSignal(signals ...os.Signal) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	got := make(chan os.Signal, 1)
+	signal.Notify(got, signals...)
+	go func() {
+		select {
+		case s := <-got:
+			cancel(cli.Interrupted{Signal: s.(syscall.Signal)})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(got)
+		cancel(nil)
+	}
 }

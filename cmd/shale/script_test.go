@@ -79,6 +79,7 @@ func runTests(m *testing.M) int {
 //	free-port VAR           puts a port that nobody listens on into VAR
 //	fails CODE ARG...       runs shale, which has to end with that code and one line of error
 //	interrupt CODE WORD ARG...  runs shale, sends a SIGINT when it has said WORD, and wants that exit code
+//	terminate CODE WORD ARG...  the same with a SIGTERM
 //	whole                   checks that the store is whole and that gc leaves nothing behind
 //	small-disk DIR SIZE     mounts a tmpfs of that size (as mount(8) takes it) at DIR
 //	archive FILE MEMBER...  writes a tar, see [writeArchive]; cut and spoil do harm to a file
@@ -112,7 +113,8 @@ func TestScripts(t *testing.T) {
 			"shale":      shale,
 			"fails":      fails,
 			"whole":      whole,
-			"interrupt":  interrupt,
+			"interrupt":  signalled(syscall.SIGINT),
+			"terminate":  signalled(syscall.SIGTERM),
 
 			"hostile-registry": hostileRegistry,
 			"small-disk":       smallDisk,
@@ -214,9 +216,9 @@ func fails(ts *testscript.TestScript, neg bool, args []string) {
 
 // interrupt runs shale until it has said args[1], interrupts it as Ctrl-C does,
 // and wants it to end with the exit code args[0] before long.
-func interrupt(ts *testscript.TestScript, neg bool, args []string) {
+func interrupt(ts *testscript.TestScript, signal syscall.Signal, neg bool, args []string) {
 	if neg || len(args) < 3 {
-		ts.Fatalf("usage: interrupt CODE WORD ARG...")
+		ts.Fatalf("usage: interrupt|terminate CODE WORD ARG...")
 	}
 	cmd := command(ts.Getenv, args[2:]...)
 	cmd.Dir = ts.MkAbs(".")
@@ -234,7 +236,7 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 		said = append(said, buf[:n]...)
 		if !sent && bytes.Contains(said, []byte(args[1])) {
 			sent = true
-			ts.Check(syscall.Kill(-cmd.Process.Pid, syscall.SIGINT))
+			ts.Check(syscall.Kill(-cmd.Process.Pid, signal))
 		}
 		if err != nil {
 			break
@@ -245,6 +247,10 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	if code := cmd.ProcessState.ExitCode(); strconv.Itoa(code) != args[0] {
 		ts.Fatalf("exit code is %d, want %s", code, args[0])
 	}
+}
+
+func signalled(signal syscall.Signal) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) { interrupt(ts, signal, neg, args) }
 }
 
 // whole checks that the store lost nothing, and that after a collection no

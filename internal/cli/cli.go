@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -42,8 +43,22 @@ func Run(ctx context.Context, e *engine.Engine, streams Streams, args []string) 
 		}
 	}
 	err := root.ExecuteContext(ctx)
-	return report(streams.Err, err)
+	code := report(streams.Err, err)
+	var by Interrupted
+	if code == exitInterrupted && errors.As(context.Cause(ctx), &by) {
+		code = 128 + int(by.Signal)
+	}
+	return code
 }
+
+// Interrupted is the cause that a context ends with because of a signal. The
+// exit code is then that of a program that the signal ends, as Docker's.
+type Interrupted struct{ Signal syscall.Signal }
+
+func (Interrupted) Error() string { return context.Canceled.Error() }
+
+// Is says that it is a [context.Canceled].
+func (Interrupted) Is(target error) bool { return target == context.Canceled }
 
 // rootCommand is the tree of commands, as far as the command line args needs
 // it; the whole tree without any.
@@ -112,9 +127,10 @@ func (e *ExitError) Unwrap() error { return e.Err }
 
 // Exit codes of ours, as Docker's.
 const (
-	exitFailure = 1
-	exitDiffers = 3   // build --verify has made two images
-	exitUsage   = 125 // a flag that does not parse; a container that could not be made
+	exitFailure     = 1
+	exitDiffers     = 3   // build --verify has made two images
+	exitInterrupted = 130 // by SIGINT
+	exitUsage       = 125 // a flag that does not parse; a container that could not be made
 )
 
 // hinted is met by errors that know what the user could do about them. The
@@ -141,7 +157,7 @@ func report(w io.Writer, err error) int {
 		fmt.Fprintln(w, usage.Error())
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintln(w, "shale: interrupted")
-		code = 130
+		code = exitInterrupted
 	default:
 		for _, err := range apart(err) {
 			fmt.Fprintf(w, "shale: %s\n", withoutClass(err))
