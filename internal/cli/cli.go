@@ -45,7 +45,7 @@ func Run(ctx context.Context, e *engine.Engine, streams Streams, args []string) 
 	err := root.ExecuteContext(ctx)
 	code := report(streams.Err, err)
 	var by Interrupted
-	if code == exitInterrupted && errors.As(context.Cause(ctx), &by) {
+	if errors.Is(err, context.Canceled) && code == exitInterrupted && errors.As(context.Cause(ctx), &by) {
 		code = 128 + int(by.Signal)
 	}
 	return code
