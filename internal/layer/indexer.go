@@ -137,14 +137,11 @@ func (s *spool) reserve(n int64) int64 {
 
 func (s *spool) write(p []byte, at int64) error {
 	if s.file == nil {
-		f, err := os.CreateTemp(s.dir, "sparse-")
+		f, err := sys.UnnamedFile(s.dir)
 		if err != nil {
 			return fmt.Errorf("index sparse file: %w", err)
 		}
 		s.file = f
-		if err := os.Remove(f.Name()); err != nil {
-			return fmt.Errorf("index sparse file: %w", err)
-		}
 	}
 	if _, err := s.file.WriteAt(p, at); err != nil {
 		return fmt.Errorf("index sparse file: %w", err)

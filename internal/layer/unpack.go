@@ -41,7 +41,7 @@ type UnpackOptions struct {
 // A tar that is an [io.ReaderAt] is read in place; any other is first copied
 // to a file without a name in dir. Who has an index already uses [UnpackFS].
 func Unpack(ctx context.Context, tar io.Reader, dir string, o UnpackOptions) (err error) {
-	index, err := unnamed(dir)
+	index, err := sys.UnnamedFile(dir)
 	if err != nil {
 		return fmt.Errorf("unpack layer: %w", err)
 	}
@@ -53,7 +53,7 @@ func Unpack(ctx context.Context, tar io.Reader, dir string, o UnpackOptions) (er
 	if ok {
 		tar = &atReader{at, 0}
 	} else {
-		spool, err := unnamed(dir)
+		spool, err := sys.UnnamedFile(dir)
 		if err != nil {
 			return fmt.Errorf("unpack layer: %w", err)
 		}
@@ -73,19 +73,6 @@ func Unpack(ctx context.Context, tar io.Reader, dir string, o UnpackOptions) (er
 		return fmt.Errorf("unpack layer: %w", err)
 	}
 	return UnpackFS(ctx, fsys, dir, o)
-}
-
-// unnamed makes a file in dir that nobody else sees.
-func unnamed(dir string) (*os.File, error) {
-	f, err := os.CreateTemp(dir, ".shale-")
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }
 
 // atReader reads a ReaderAt from its beginning.

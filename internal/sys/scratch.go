@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Scratch is memory that lies in a file without a name: for more data than a
-// process should hold, of which little is looked at at a time. What
-// [Scratch.Trim] gives back is no memory of the process any more; it stays in
-// the page cache or on the disk, and comes back when it is touched.
+// Scratch is memory that lies in a file without a name ([UnnamedFile]): for
+// more data than a process should hold, of which little is looked at at a time.
+// What [Scratch.Trim] gives back is no memory of the process any more; it stays
+// in the page cache or on the disk, and comes back when it is touched.
 //
 // A Scratch serves one goroutine. Who has it closes it; nothing that came from
 // it may be touched after that.
@@ -29,9 +29,8 @@ type Scratch struct {
 // scratchMap is what one mapping spans: address space, which costs nothing.
 const scratchMap = 64 << 20
 
-// NewScratch returns a Scratch with its file in dir, or, if that is empty, in
-// the default directory for temporary files. It makes the file when the first
-// memory is asked for.
+// NewScratch returns a Scratch whose file, which is made when the first memory
+// is asked for, is on the file system of dir; "" is that of [os.TempDir].
 func NewScratch(dir string) *Scratch { return &Scratch{dir: dir} }
 
 // Alloc returns n zero values of a type without pointers, in s. They take at
@@ -57,9 +56,11 @@ func (s *Scratch) alloc(n int) ([]byte, error) {
 		return nil, fmt.Errorf("allocate %d bytes of scratch file: %w", n, errdefs.ErrInvalidArgument)
 	}
 	if s.file == nil {
-		if err := s.create(); err != nil {
-			return nil, err
+		f, err := UnnamedFile(s.dir)
+		if err != nil {
+			return nil, fmt.Errorf("make scratch file: %w", classify(errnoOf(err)))
 		}
+		s.file = f
 	}
 	at := s.size
 	if rest := scratchMap - at%scratchMap; int64(n) > rest {
@@ -80,19 +81,6 @@ func (s *Scratch) alloc(n int) ([]byte, error) {
 	s.size = at + int64(n)
 	from := int(at % scratchMap)
 	return s.maps[i][from : from+n : from+n], nil
-}
-
-func (s *Scratch) create() error {
-	f, err := os.CreateTemp(s.dir, ".shale-")
-	if err != nil {
-		return fmt.Errorf("make scratch file: %w", errnoOf(err))
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return fmt.Errorf("make scratch file: %w", errnoOf(err))
-	}
-	s.file = f
-	return nil
 }
 
 // Trim lets go of the memory that s has in the process. Contents stay.
