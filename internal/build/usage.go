@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/shaleproject/shale/internal/build/cache"
 	"github.com/shaleproject/shale/internal/build/failure"
@@ -69,7 +68,7 @@ func (b *Builder) Usage(ctx context.Context) ([]CacheEntry, error) {
 // stepUsage lists the steps. A step counts with the layer that it added: the
 // topmost one of each output.
 func (b *Builder) stepUsage(ctx context.Context) ([]CacheEntry, error) {
-	inImages, err := b.imageLayers(ctx)
+	inImages, err := b.Images.Layers(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -91,27 +90,4 @@ func (b *Builder) stepUsage(ctx context.Context) ([]CacheEntry, error) {
 		entries = append(entries, e)
 	}
 	return entries, nil
-}
-
-// imageLayers are the layers of all images.
-func (b *Builder) imageLayers(ctx context.Context) (map[digest.Digest]bool, error) {
-	refs, err := b.Store.Refs(ctx)
-	if err != nil {
-		return nil, err
-	}
-	layers, seen := map[digest.Digest]bool{}, map[digest.Digest]bool{}
-	for _, r := range refs {
-		if seen[r.Descriptor.Digest] {
-			continue
-		}
-		seen[r.Descriptor.Digest] = true
-		img, err := b.Images.Get(ctx, r.Name, nil)
-		if err != nil {
-			continue // another kind of ref, or one that is going
-		}
-		for _, d := range img.DiffIDs {
-			layers[d] = true
-		}
-	}
-	return layers, nil
 }

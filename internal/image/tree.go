@@ -91,3 +91,25 @@ func (i *Images) variants(target ocispec.Descriptor) []*Image {
 	}
 	return all
 }
+
+// Layers returns the layers of all images in the store, of every platform. An
+// image that can't be read, as one that is being removed, is left out.
+func (i *Images) Layers(ctx context.Context) (map[digest.Digest]bool, error) {
+	refs, err := i.Store.Refs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	layers, seen := make(map[digest.Digest]bool), make(map[digest.Digest]bool)
+	for _, ref := range refs {
+		if seen[ref.Descriptor.Digest] {
+			continue
+		}
+		seen[ref.Descriptor.Digest] = true
+		for _, img := range i.variants(ref.Descriptor) {
+			for _, d := range img.DiffIDs {
+				layers[d] = true
+			}
+		}
+	}
+	return layers, nil
+}
