@@ -161,7 +161,8 @@ func (f *buildFlags) report(out io.Writer, res build.Result) error {
 	}
 	toStdout := slices.ContainsFunc(f.to, func(o buildOutput) bool { return o.dest == "-" })
 	if f.quiet && res.ID() != "" && !toStdout {
-		fmt.Fprintln(out, res.ID())
+		_, err := fmt.Fprintln(out, res.ID())
+		return err
 	}
 	return nil
 }

@@ -83,14 +83,17 @@ func (f *buildFlags) parseCall() (buildCall, error) {
 // print prints what the front end has answered, as buildx does. Findings
 // of a lint are a failure.
 func (c buildCall) print(out io.Writer, a *build.Answer) error {
-	if c.request == build.CallLint {
-		if err := c.printLint(out, a); err != nil {
-			return err
-		}
-	} else if c.json {
-		fmt.Fprintf(out, "%s\n", a.JSON)
-	} else {
-		fmt.Fprintf(out, "%s", a.Text)
+	var err error
+	switch {
+	case c.request == build.CallLint:
+		err = c.printLint(out, a)
+	case c.json:
+		_, err = fmt.Fprintf(out, "%s\n", a.JSON)
+	default:
+		_, err = out.Write(a.Text)
+	}
+	if err != nil {
+		return err
 	}
 	if a.Failed && !c.ignoreStatus {
 		return &ExitError{Code: exitFailure}
@@ -103,27 +106,28 @@ func (c buildCall) printLint(out io.Writer, a *build.Answer) error {
 	if err := json.Unmarshal(a.JSON, &found); err != nil {
 		return fmt.Errorf("read result of the check: %w", err)
 	}
+	var text bytes.Buffer
 	n := len(found.Warnings)
 	switch {
 	case c.json:
-		fmt.Fprintf(out, "%s\n", a.JSON)
+		fmt.Fprintf(&text, "%s\n", a.JSON)
 	case n == 0 && found.Error == nil:
-		fmt.Fprintln(out, "Check complete, no warnings found.")
+		fmt.Fprintln(&text, "Check complete, no warnings found.")
 	case n == 1:
-		fmt.Fprintln(out, "Check complete, 1 warning has been found!")
+		fmt.Fprintln(&text, "Check complete, 1 warning has been found!")
 	case n > 1:
-		fmt.Fprintf(out, "Check complete, %d warnings have been found!\n", n)
+		fmt.Fprintf(&text, "Check complete, %d warnings have been found!\n", n)
 	}
 	if !c.json {
-		fmt.Fprintf(out, "%s", a.Text)
+		text.Write(a.Text)
+		if found.Error != nil && n > 0 {
+			fmt.Fprintln(&text)
+		}
 	}
-	if found.Error == nil {
-		return nil
+	if _, err := out.Write(text.Bytes()); err != nil || found.Error == nil {
+		return err
 	}
-	if !c.json && n > 0 {
-		fmt.Fprintln(out)
-	}
-	var text bytes.Buffer
+	text.Reset()
 	found.PrintErrorTo(&text, nil)
 	return errors.New(strings.TrimRight(text.String(), "\n"))
 }

@@ -71,14 +71,14 @@ func builderDUCommand(e *engine.Engine) *cobra.Command {
 				rows = append(rows, row)
 			}
 			if verbose {
-				writeCacheRows(cmd.OutOrStdout(), rows)
-			} else if err := format.Write(cmd.OutOrStdout(), shown, rows); err != nil {
-				return err
+				err = writeCacheRows(cmd.OutOrStdout(), rows)
+			} else {
+				err = format.Write(cmd.OutOrStdout(), shown, rows)
 			}
-			if spec == "" {
-				totals.write(cmd.OutOrStdout())
+			if err == nil && spec == "" {
+				err = totals.write(cmd.OutOrStdout())
 			}
-			return nil
+			return err
 		},
 	}
 	flags := cmd.Flags()
@@ -97,13 +97,13 @@ func newCacheRow(e build.CacheEntry, now time.Time) cacheRow {
 }
 
 // writeCacheRows prints each entry as a paragraph.
-func writeCacheRows(w io.Writer, rows []cacheRow) {
+func writeCacheRows(w io.Writer, rows []cacheRow) error {
 	out := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
-	defer out.Flush()
 	for _, r := range rows {
 		fmt.Fprintf(out, "ID:\t%s\nCreated at:\t%s\nReclaimable:\t%s\nShared:\t%s\nSize:\t%s\nDescription:\t%s\nLast used:\t%s\nType:\t%s\n\n",
 			r.ID, r.CreatedAt, r.Reclaimable, r.Shared, r.Size, r.Description, r.LastUsedSince, r.Type)
 	}
+	return out.Flush()
 }
 
 type cacheTotals struct{ shared, private int64 }
@@ -117,8 +117,9 @@ func (t *cacheTotals) add(e build.CacheEntry) {
 }
 
 // write prints the totals. What images have, too, is not reclaimable.
-func (t *cacheTotals) write(w io.Writer) {
+func (t *cacheTotals) write(w io.Writer) error {
 	size := func(n int64) string { return units.HumanSize(float64(n)) }
-	fmt.Fprintf(w, "Shared:\t\t%s\nPrivate:\t%s\nReclaimable:\t%s\nTotal:\t\t%s\n",
+	_, err := fmt.Fprintf(w, "Shared:\t\t%s\nPrivate:\t%s\nReclaimable:\t%s\nTotal:\t\t%s\n",
 		size(t.shared), size(t.private), size(t.private), size(t.shared+t.private))
+	return err
 }
