@@ -59,6 +59,8 @@ func TestGitSecretsAreNamedAfterServers(t *testing.T) {
 		"a token for the server":         {map[string]string{"GIT_AUTH_TOKEN.HOST": "t", "GIT_AUTH_TOKEN": "other"}, basic("x-access-token:t")},
 		"a header":                       {map[string]string{"GIT_AUTH_HEADER": "basic dTpw", "GIT_AUTH_TOKEN": "t"}, "basic dTpw"},
 		"a header for the server":        {map[string]string{"GIT_AUTH_HEADER.HOST": "basic dTpw", "GIT_AUTH_TOKEN.HOST": "t"}, "basic dTpw"},
+		"a token and a newline":          {map[string]string{"GIT_AUTH_TOKEN": "t\n"}, basic("x-access-token:t")},
+		"a header and a newline":         {map[string]string{"GIT_AUTH_HEADER": "basic dTpw\r\n"}, "basic dTpw"},
 		"a token nearer than the header": {map[string]string{"GIT_AUTH_HEADER": "basic dTpw", "GIT_AUTH_TOKEN.HOST": "t"}, basic("x-access-token:t")},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -112,6 +112,7 @@ func TestSecretsAreNamedAfterServers(t *testing.T) {
 		"a header":           {map[string]string{"HTTP_AUTH_HEADER_files.test": "Basic dTpw"}, "Basic dTpw"},
 		"of another server":  {map[string]string{"HTTP_AUTH_TOKEN_other.test": "t", "HTTP_AUTH_TOKEN": "t"}, ""},
 		"a port is no part":  {map[string]string{"HTTP_AUTH_TOKEN_files.test:80": "t"}, ""},
+		"the end of a line":  {map[string]string{"HTTP_AUTH_TOKEN_files.test": "t\n"}, "Bearer t"},
 		"a line break in it": {map[string]string{"HTTP_AUTH_HEADER_files.test": "x\r\nEvil: y"}, "none"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -28,18 +28,22 @@ func (op *git) authorization() string {
 	secrets := op.tools.Runner.Secrets
 	for _, server := range []string{"." + u.Host, ""} {
 		if name := op.attrs[pb.AttrAuthHeaderSecret]; name != "" && len(secrets[name+server]) > 0 {
-			header := string(secrets[name+server])
+			header := oneLine(secrets[name+server])
 			if strings.ContainsAny(header, "\n\r\x00\"\\") {
 				return ""
 			}
 			return header
 		}
 		if name := op.attrs[pb.AttrAuthTokenSecret]; name != "" && len(secrets[name+server]) > 0 {
-			return basic("x-access-token:" + string(secrets[name+server]))
+			return basic("x-access-token:" + oneLine(secrets[name+server]))
 		}
 	}
 	return ""
 }
+
+// oneLine is a secret that is sent as a header, without the newline that its
+// file ends with.
+func oneLine(secret []byte) string { return strings.TrimRight(string(secret), "\r\n") }
 
 // credentials are the lines of git's configuration that have the authorization.
 // git would send it along wherever the server sends git, so that it may not

@@ -240,15 +240,15 @@ func (op *download) authorize(req *http.Request) error {
 		if !ok {
 			return noSecret(op.secret)
 		}
-		req.Header.Set("Authorization", string(value))
+		req.Header.Set("Authorization", oneLine(value))
 		return nil
 	}
 	host := req.URL.Hostname()
 	if value, ok := secrets["HTTP_AUTH_HEADER_"+host]; ok {
-		req.Header.Set("Authorization", string(value))
+		req.Header.Set("Authorization", oneLine(value))
 	}
 	if value, ok := secrets["HTTP_AUTH_TOKEN_"+host]; ok {
-		req.Header.Set("Authorization", "Bearer "+string(value))
+		req.Header.Set("Authorization", "Bearer "+oneLine(value))
 	}
 	return nil
 }
