@@ -146,14 +146,14 @@ func (k child) isDir() bool  { return k.info != nil && k.info.IsDir() }
 
 // child looks name up in dir, which may be changed afterwards.
 func (c *Changes) child(dir *node, path, name string) (child, error) {
-	if err := dir.unpack(); err != nil {
+	kid, err := dir.own(name)
+	if err != nil {
 		return child{}, err
 	}
-	kid, known := dir.kids[name]
-	if known && kid.gone || !known && !dir.merged {
+	if kid != nil && kid.gone || kid == nil && !dir.merged {
 		return child{}, nil
 	}
-	if known {
+	if kid != nil {
 		info, err := c.view().info(kid, join(path, name))
 		return child{kid, info}, err
 	}
@@ -200,7 +200,7 @@ func (c *Changes) enter(n *node, kid child, name string) *node {
 
 // drop removes name from dir.
 func (c *Changes) drop(dir *node, path, name string) error {
-	if err := dir.unpack(); err != nil {
+	if _, err := dir.own(name); err != nil {
 		return err
 	}
 	delete(dir.kids, name)

@@ -19,7 +19,9 @@ import (
 // 4 …". What is in one of them only is told once, not with all that it holds.
 // Of layers whiteouts and opaque directories count, too.
 func Compare(ctx context.Context, a, b FS, differs func(path, how string)) error {
-	c := &comparer{ctx: ctx, a: a, b: b, differs: differs, linksA: map[uint64]string{}, linksB: map[uint64]string{}}
+	c := &comparer{ctx: ctx, a: a, b: b, differs: differs}
+	defer c.linksA.Close()
+	defer c.linksB.Close()
 	infoA, err := a.Lstat(".")
 	if err != nil {
 		return err
@@ -35,7 +37,7 @@ type comparer struct {
 	ctx            context.Context //nolint:containedctx // of the one call
 	a, b           FS
 	differs        func(path, how string)
-	linksA, linksB map[uint64]string // inode to its first name
+	linksA, linksB linkNames
 }
 
 func (c *comparer) both(path string, a, b fs.FileInfo) error {
@@ -96,7 +98,14 @@ func (c *comparer) compare(path string, a, b fs.FileInfo) (string, error) {
 	if kindA, kindB := kindOf(a), kindOf(b); kindA != kindB {
 		return fmt.Sprintf("is a %s, then a %s", kindA, kindB), nil
 	}
-	firstA, firstB := linked(c.linksA, path, a), linked(c.linksB, path, b)
+	firstA, err := linked(&c.linksA, path, a)
+	if err != nil {
+		return "", err
+	}
+	firstB, err := linked(&c.linksB, path, b)
+	if err != nil {
+		return "", err
+	}
 	var how []string
 	say := func(format string, args ...any) { how = append(how, fmt.Sprintf(format, args...)) }
 	if a.Mode().IsRegular() {
@@ -161,15 +170,13 @@ func kindOf(info fs.FileInfo) string {
 }
 
 // linked returns the first name of the file, if it has several.
-func linked(links map[uint64]string, path string, info fs.FileInfo) string {
+func linked(links *linkNames, path string, info fs.FileInfo) (string, error) {
 	stat := statOf(info)
 	if stat.Nlink < 2 || info.IsDir() {
-		return path
+		return path, nil
 	}
-	if _, ok := links[stat.Ino]; !ok {
-		links[stat.Ino] = path
-	}
-	return links[stat.Ino]
+	first, _, err := links.first(stat.Ino, path)
+	return first, err
 }
 
 func otherXattr(a, b map[string][]byte) string {

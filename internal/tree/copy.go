@@ -97,7 +97,7 @@ type copier struct {
 	mode     modeChange
 	patterns patterns
 	required requirements
-	links    map[uint64]*inode
+	links    inodeTable // inodes of the source, and those of their copies
 	parents  []*parent
 }
 
@@ -118,7 +118,7 @@ type target struct {
 }
 
 func newCopier(c *Changes, src FS, o CopyOptions, required requirements) (*copier, error) {
-	cp := &copier{Changes: c, src: src, o: o, required: required, links: map[uint64]*inode{}}
+	cp := &copier{Changes: c, src: src, o: o, required: required}
 	var err error
 	if o.Mode != "" {
 		if cp.mode, err = parseMode(o.Mode); err != nil {
@@ -369,13 +369,6 @@ func (cp *copier) copyFile(src string, info fs.FileInfo, t *target, nested bool)
 		return &fs.PathError{Op: "copy to", Path: "/", Err: syscall.EISDIR}
 	}
 	stat := statOf(info)
-	if info.Mode().IsRegular() && stat.Nlink > 1 {
-		if first := cp.links[stat.Ino]; first != nil {
-			first.addLink()
-			t.up.dir.set(t.name, &node{inode: first})
-			return nil
-		}
-	}
 	meta := cp.meta(info)
 	switch info.Mode().Type() {
 	case 0:
@@ -399,10 +392,22 @@ func (cp *copier) copyFile(src string, info fs.FileInfo, t *target, nested bool)
 	}
 	made := cp.newInode(meta)
 	if info.Mode().IsRegular() && stat.Nlink > 1 {
-		cp.links[stat.Ino] = made
+		cp.link(stat.Ino, made)
 	}
-	t.up.dir.set(t.name, &node{inode: made, single: stat.Nlink <= 1})
+	cp.put(t.up.dir, t.name, &node{inode: made, single: true})
 	return nil
+}
+
+// link makes the copies of one inode of the source one inode, as far as anybody
+// can see: they are equal and have one number, and all say that there is another,
+// even if it is not among what is copied.
+func (cp *copier) link(ino uint64, made *inode) {
+	made.nlink = 2
+	if first, ok := cp.links.get(ino); ok {
+		made.ino = first
+		return
+	}
+	cp.links.add(ino, made.ino)
 }
 
 // meta is the metadata that a copy of info gets.

@@ -19,7 +19,8 @@ import (
 // Files are equal if type, mode, owner, time, extended attributes and content
 // are. The content is read unless both trees take it from the same place.
 func Diff(ctx context.Context, lower, upper FS, w *layer.Writer) error {
-	d := &differ{newLayerWriter(w), lower, upper}
+	d := &differ{newLayerWriter(w, ""), lower, upper}
+	defer d.links.Close()
 	if err := d.enterRoot(ctx, lower, upper); err != nil {
 		return err
 	}

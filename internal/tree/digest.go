@@ -30,6 +30,10 @@ type DigestOptions struct {
 	// Cache, if not nil, saves reading files of a [Dir] that did not change.
 	Cache StatCache
 
+	// Temp is the directory for the names of very many hard links; "" is that
+	// of [os.TempDir].
+	Temp string
+
 	// Each, if not nil, hears of every file in the order of the digest: its
 	// name below the source, and the sum of what this file adds. Two lists of
 	// them show which file made two digests differ.
@@ -89,7 +93,7 @@ type digester struct {
 	required requirements
 	ctx      <-chan struct{}
 	out      chan<- *digestEntry
-	links    map[uint64]string
+	links    linkNames
 	parents  []*digestEntry // directories that wait for a match below them
 }
 
@@ -133,7 +137,8 @@ func (d *digester) source(source string, wildcard bool) error {
 	if err != nil {
 		return err
 	}
-	d.links = map[uint64]string{}
+	d.links = linkNames{spill: spill{temp: d.o.Temp}}
+	defer d.links.Close()
 	rel := ""
 	if wildcard {
 		rel = "/" + path.Base(source)
@@ -196,11 +201,14 @@ func (d *digester) sendWithParents(e *digestEntry, info fs.FileInfo) error {
 	case 0:
 		stat := quickStat(info)
 		if stat.Nlink > 1 {
-			if first, ok := d.links[stat.Ino]; ok {
+			first, again, err := d.links.first(stat.Ino, e.rel)
+			if err != nil {
+				return err
+			}
+			if again {
 				e.link = first
 				return d.send(e)
 			}
-			d.links[stat.Ino] = e.rel
 		}
 		e.from, e.at = origin(d.fsys, e.path, info)
 	case fs.ModeSymlink:

@@ -45,7 +45,7 @@ func Dir(root, temp string) (FS, error) {
 		links: map[uint32]string{}, attrs: map[uint32]map[string][]byte{}, inos: map[[2]uint64]uint64{},
 	}
 	stat.Name = "."
-	d.self = &hostFile{FileStat: stat, in: &hostList{dir: d, path: "."}}
+	d.self = &hostFile{FileStat: &stat, in: &hostList{dir: d, path: "."}}
 	return d, nil
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/shaleproject/shale/internal/sys"
 )
 
-// keptFiles is how many files of a context are kept in memory, at some 120
+// keptFiles is how many files of a context are kept in memory, at some 130
 // bytes each. The rest is in tables.
 const keptFiles = 1 << 15
 
@@ -30,7 +30,7 @@ type hostList struct {
 
 // hostFile is a file as it was when its directory was listed.
 type hostFile struct {
-	sys.FileStat
+	*sys.FileStat
 	in  *hostList
 	ino uint64
 	n   uint32 // the number of the file, in the order in which they were listed
@@ -66,7 +66,7 @@ func (d *hostDir) entry(path, name string) (*hostFile, error) {
 		if !ok || err != nil {
 			return nil, err
 		}
-		f := &hostFile{in: d.listOf(path, t)}
+		f := &hostFile{FileStat: &sys.FileStat{}, in: d.listOf(path, t)}
 		d.decode(f, t.first+uint32(i), name, r)
 		return f, nil
 	}
@@ -98,8 +98,8 @@ func (d *hostDir) read(path string) (*hostList, error) {
 	slices.SortFunc(stats, func(a, b sys.FileStat) int { return strings.Compare(a.Name, b.Name) })
 	first := d.files
 	list.files = make([]hostFile, len(stats))
-	for i, stat := range stats {
-		list.files[i] = hostFile{FileStat: stat, in: list, ino: d.number(stat), n: first + uint32(i)}
+	for i := range stats {
+		list.files[i] = hostFile{FileStat: &stats[i], in: list, ino: d.number(&stats[i]), n: first + uint32(i)}
 	}
 	d.files += uint32(len(stats))
 	if int(d.files) <= d.keep {
@@ -118,8 +118,9 @@ func (d *hostDir) read(path string) (*hostList, error) {
 func (d *hostDir) load(path string, t hostTable) (*hostList, error) {
 	list := d.listOf(path, t)
 	list.files = make([]hostFile, t.n)
+	stats := make([]sys.FileStat, t.n)
 	err := t.each(func(i int, name string, r record) error {
-		list.files[i].in = list
+		list.files[i].FileStat, list.files[i].in = &stats[i], list
 		d.decode(&list.files[i], t.first+uint32(i), name, r)
 		return nil
 	})
@@ -157,7 +158,7 @@ func (d *hostDir) decode(f *hostFile, n uint32, name string, r record) {
 
 // number is the inode number that the tree shows: files of another file system
 // mounted below root get one that no other file has.
-func (d *hostDir) number(stat sys.FileStat) uint64 {
+func (d *hostDir) number(stat *sys.FileStat) uint64 {
 	if stat.Dev == d.dev {
 		return stat.Ino
 	}

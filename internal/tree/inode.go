@@ -66,10 +66,10 @@ type node struct {
 	kids   map[string]*node
 	merged bool
 
-	// packed are more of these names. To change anything, unpack comes first;
-	// unpacked says that it came.
-	packed   *packedNames
-	unpacked bool
+	// packed are more of these names, each later than those before.
+	packed   []*packedNames
+	unpacked bool // they were nodes again
+	packNext int  // how many nodes there are when some are packed again
 
 	// single says that no other name shares the inode, nor ever will.
 	single bool

@@ -15,27 +15,45 @@ type packs struct {
 	froms []FS // what packed files have their content from
 }
 
-// packedNames are names of one directory, of which only the tables of a spill know.
+// packedNames are names of one directory, of which only a table of a spill knows.
 // Packing and unpacking a directory changes nothing that is seen of it.
 type packedNames struct {
 	table
 	in   *packs
+	last string // the last of the names
 	from int    // where the contents of its files lie: in froms, unless it is -1, …
 	dir  string // … in this directory, under the same names
 }
 
-// pack moves those names of a directory that nobody else can have a hold of into
-// a table. What it has once unpacked again, to change it, stays so: another copy
-// may need it next.
+// packRun is how many names a directory has as nodes before they are packed while
+// more are coming.
+const packRun = 8192
+
+// put gives a node to a name that has none.
+func (c *Changes) put(dir *node, name string, kid *node) {
+	dir.set(name, kid)
+	if len(dir.kids) >= max(packRun, dir.packNext) {
+		c.pack(dir)
+		dir.packNext = packRun + 2*len(dir.kids) // what can't be packed isn't looked at each time
+	}
+}
+
+// pack moves those names of a directory that nobody else can have a hold of, and
+// that come after all that are packed, into a table. What it has once unpacked
+// again, to change it, stays so: another copy may need it next.
 //
 // A copied directory of a context ends here: a context of a million files would
 // need some 250 MB for their nodes.
 func (c *Changes) pack(n *node) {
-	if n.unpacked || n.packed != nil {
+	if n.unpacked {
 		return
 	}
-	c.packs.temp = c.Temp
 	names := slices.Sorted(maps.Keys(n.kids))
+	if len(n.packed) > 0 {
+		last := n.packed[len(n.packed)-1].last
+		names = slices.DeleteFunc(names, func(name string) bool { return name <= last })
+	}
+	c.packs.temp = c.Temp
 	p := &packedNames{in: &c.packs}
 	for _, name := range names {
 		if kid := n.kids[name]; kid.inode != nil && kid.mode.IsRegular() {
@@ -49,6 +67,7 @@ func (c *Changes) pack(n *node) {
 		if kid := n.kids[name]; p.takes(name, kid) {
 			w.add(name)
 			p.encode(&w, name, kid)
+			p.last = name
 			delete(n.kids, name)
 		}
 	}
@@ -56,7 +75,7 @@ func (c *Changes) pack(n *node) {
 		return
 	}
 	p.table = w.keep(&c.packs.spill)
-	n.packed = p
+	n.packed = append(slices.Clip(n.packed), p) // a clone of n may have the rest of it
 	if len(n.kids) == 0 {
 		n.kids = nil // a map doesn't shrink
 	}
@@ -109,23 +128,20 @@ func (p *packedNames) takes(name string, kid *node) bool {
 const (
 	packedInode     = 1 << iota // the node has an inode
 	packedMerged                // what the base has there shines through
-	packedDir                   // it has a table
-	packedElsewhere             // whose files do not lie where the name says
+	packedLinked                // other names may share the inode
+	packedElsewhere             // its content does not lie where the name says
 )
 
 func (p *packedNames) encode(w *tableWriter, name string, kid *node) {
 	var flags byte
 	if kid.inode != nil {
 		flags |= packedInode
+		if kid.nlink > 1 {
+			flags |= packedLinked
+		}
 	}
 	if kid.merged {
 		flags |= packedMerged
-	}
-	if sub := kid.packed; sub != nil {
-		flags |= packedDir
-		if sub.from != p.from || sub.dir != join(p.dir, name) {
-			flags |= packedElsewhere
-		}
 	}
 	elsewhere := kid.inode != nil && kid.mode.IsRegular() && kid.at != join(p.dir, name)
 	if elsewhere {
@@ -145,14 +161,14 @@ func (p *packedNames) encode(w *tableWriter, name string, kid *node) {
 			w.text(i.at)
 		}
 	}
-	if sub := kid.packed; sub != nil {
+	w.number(uint64(len(kid.packed)))
+	for _, sub := range kid.packed {
 		w.offset(sub.at)
 		w.number(uint64(sub.n))
 		w.number(uint64(sub.size))
-		if flags&packedElsewhere != 0 {
-			w.offset(int64(sub.from))
-			w.text(sub.dir)
-		}
+		w.offset(int64(sub.from))
+		w.text(sub.dir)
+		w.text(sub.last)
 	}
 }
 
@@ -170,6 +186,9 @@ func (p *packedNames) node(name string, r record) *node {
 		i.ino = binary.LittleEndian.Uint64(r.rest)
 		r.rest = r.rest[8:]
 		i.target = r.text()
+		if flags&packedLinked != 0 {
+			i.nlink = 2
+		}
 		if i.mode.IsRegular() {
 			i.from, i.at = p.in.froms[p.from], join(p.dir, name)
 			if flags&packedElsewhere != 0 {
@@ -178,41 +197,56 @@ func (p *packedNames) node(name string, r record) *node {
 		}
 		n.inode = i
 	}
-	if flags&packedDir != 0 {
-		sub := &packedNames{in: p.in, from: p.from, dir: join(p.dir, name)}
+	for range r.number() {
+		sub := &packedNames{in: p.in}
 		sub.table = table{in: p.table.in, at: r.offset(), n: int(r.number()), size: int(r.number())}
-		if flags&packedElsewhere != 0 {
-			sub.from, sub.dir = int(r.offset()), r.text()
-		}
-		n.packed = sub
+		sub.from, sub.dir, sub.last = int(r.offset()), r.text(), r.text()
+		n.packed = append(n.packed, sub)
 	}
 	return n
 }
 
 // kid returns the node of a name, or nil. It must not be changed.
 func (n *node) kid(name string) (*node, error) {
-	if kid := n.kids[name]; kid != nil || n.packed == nil {
+	if kid := n.kids[name]; kid != nil {
 		return kid, nil
 	}
-	r, _, ok, err := n.packed.find(name)
-	if !ok || err != nil {
+	for _, p := range n.packed {
+		if name > p.last {
+			continue
+		}
+		r, _, ok, err := p.find(name)
+		if !ok || err != nil {
+			return nil, err
+		}
+		return p.node(name, r), nil
+	}
+	return nil, nil
+}
+
+// own returns the node of a name, or nil, as one that may be changed.
+func (n *node) own(name string) (*node, error) {
+	kid, err := n.kid(name)
+	if kid == nil || n.kids[name] != nil || err != nil {
+		return kid, err
+	}
+	if err := n.unpack(); err != nil {
 		return nil, err
 	}
-	return n.packed.node(name, r), nil
+	return n.kids[name], nil
 }
 
 // unpack makes all names nodes that may be changed.
 func (n *node) unpack() error {
-	if n.packed == nil {
-		return nil
-	}
-	kids := make(map[string]*node, n.packed.n+len(n.kids))
-	err := n.packed.each(func(_ int, name string, r record) error {
-		kids[name] = n.packed.node(name, r)
-		return nil
-	})
-	if err != nil {
-		return err
+	kids := map[string]*node{}
+	for _, p := range n.packed {
+		err := p.each(func(_ int, name string, r record) error {
+			kids[name] = p.node(name, r)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
 	}
 	maps.Copy(kids, n.kids)
 	n.kids, n.packed, n.unpacked = kids, nil, true
@@ -223,7 +257,7 @@ func (n *node) unpack() error {
 // The nodes must not be changed.
 func (n *node) each(f func(name string, kid *node) error) error {
 	names := slices.Sorted(maps.Keys(n.kids))
-	before := func(bound string, all bool) error {
+	upTo := func(bound string, all bool) error {
 		for len(names) > 0 && (all || names[0] < bound) {
 			if err := f(names[0], n.kids[names[0]]); err != nil {
 				return err
@@ -232,16 +266,16 @@ func (n *node) each(f func(name string, kid *node) error) error {
 		}
 		return nil
 	}
-	if n.packed != nil {
-		err := n.packed.each(func(_ int, name string, r record) error {
-			if err := before(name, false); err != nil {
+	for _, p := range n.packed {
+		err := p.each(func(_ int, name string, r record) error {
+			if err := upTo(name, false); err != nil {
 				return err
 			}
-			return f(name, n.packed.node(name, r))
+			return f(name, p.node(name, r))
 		})
 		if err != nil {
 			return err
 		}
 	}
-	return before("", true)
+	return upTo("", true)
 }

@@ -42,7 +42,9 @@ func Patch(ctx context.Context, w *layer.Writer, layers ...FS) (bool, error) {
 		return false, nil
 	}
 	p.dirs["."] = root.info
-	return true, p.write(ctx, newLayerWriter(w))
+	l := newLayerWriter(w, "")
+	defer l.links.Close()
+	return true, p.write(ctx, l)
 }
 
 type patch struct {

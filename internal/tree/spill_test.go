@@ -223,6 +223,109 @@ func TestTheNamesOfALargeCopyCostNoMemory(t *testing.T) {
 	}
 }
 
+// A directory of several tables takes edits before, between and after its names.
+func TestADirectoryOfSeveralTablesCanBeEdited(t *testing.T) {
+	const files = 3 * packRun
+	one := openHost(t, host(t, "x", "more/file0000003 ", "more/a", "more/z"))
+	c := Edit(nil)
+	defer c.Close()
+	must(t, c.Copy(t.Context(), many{one, files}, "/", "/", dockerfile))
+	if n := len(c.root.packed); n < 3 {
+		t.Fatalf("%d tables", n)
+	}
+	want := map[string]string{}
+	for i := range files {
+		want[fmt.Sprintf("file%07d", i)] = "file"
+	}
+	shown := c.FS()
+	edits := []func() error{
+		func() error { return c.Mkdir("/zz", MakeOptions{}) },
+		func() error { return c.Mkfile("/a0", nil, MakeOptions{}) },
+		func() error { return c.Copy(t.Context(), one, "/more", "/", dockerfile) },
+		func() error { return c.Remove("/file0000005", RemoveOptions{}) },
+		func() error { return c.Remove("/file0020000", RemoveOptions{}) },
+		func() error { return c.Symlink("x", "/file0000005", MakeOptions{}) },
+		func() error { return c.Mkdir(fmt.Sprintf("/file%07d", files), MakeOptions{}) },
+	}
+	for name, what := range map[string]string{"zz": "dir", "a0": "file", "file0000003 ": "file", "a": "file", "z": "file", "file0000005": "link", fmt.Sprintf("file%07d", files): "dir"} {
+		want[name] = what
+	}
+	delete(want, "file0020000")
+	for _, edit := range edits {
+		must(t, edit())
+	}
+	check := func(fsys FS, want map[string]string) {
+		t.Helper()
+		entries, err := fsys.ReadDir(".")
+		must(t, err)
+		if len(entries) != len(want) {
+			t.Errorf("%d names, not %d", len(entries), len(want))
+		}
+		kinds := map[fs.FileMode]string{0: "file", fs.ModeDir: "dir", fs.ModeSymlink: "link"}
+		last := ""
+		for _, e := range entries {
+			if e.Name() <= last || want[e.Name()] != kinds[e.Type()] {
+				t.Fatalf("%q, %v, comes after %q", e.Name(), e.Type(), last)
+			}
+			last = e.Name()
+		}
+		for name, what := range want {
+			info, err := fsys.Lstat(name)
+			if err != nil || kinds[info.Mode().Type()] != what {
+				t.Fatalf("%s: %v, %v", name, info, err)
+			}
+		}
+	}
+	check(c.FS(), want)
+	if _, err := c.FS().Lstat("file0020000"); err == nil {
+		t.Error("a removed name is there")
+	}
+	before := map[string]string{}
+	for i := range files {
+		before[fmt.Sprintf("file%07d", i)] = "file"
+	}
+	check(shown, before)
+}
+
+func TestInodesAreFoundByTheirNumbers(t *testing.T) {
+	var table inodeTable
+	if _, ok := table.get(1); ok {
+		t.Error("an empty table has something")
+	}
+	number := func(i uint64) uint64 { return i * i * 64 } // with 0, and many equal low bits
+	for i := range uint64(5000) {
+		table.add(number(i), i)
+	}
+	for i := range uint64(5000) {
+		if to, ok := table.get(number(i)); !ok || to != i {
+			t.Fatalf("%d: %d, %v", number(i), to, ok)
+		}
+		if _, ok := table.get(number(i) + 1); ok {
+			t.Fatalf("%d is there", number(i)+1)
+		}
+	}
+}
+
+func TestTheFirstNamesOfLinksAreKeptOutsideTheMemory(t *testing.T) {
+	l := linkNames{spill: spill{temp: t.TempDir()}}
+	defer l.Close()
+	const links = 50_000
+	name := func(i uint64) string { return fmt.Sprintf("a/directory/with/a/long/name/%d", i) }
+	for i := range uint64(links) {
+		if first, again, err := l.first(i, name(i)); first != name(i) || again || err != nil {
+			t.Fatalf("%d: %q, %v, %v", i, first, again, err)
+		}
+	}
+	if l.file == nil {
+		t.Error("all is in memory: too few for a test")
+	}
+	for i := range uint64(links) {
+		if first, again, err := l.first(i, "other"); first != name(i) || !again || err != nil {
+			t.Fatalf("%d: %q, %v, %v", i, first, again, err)
+		}
+	}
+}
+
 // many is a tree of n files in one directory, all of the same content.
 type many struct {
 	FS

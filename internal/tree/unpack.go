@@ -196,7 +196,7 @@ func (u *unpacker) member(h *tar.Header) error {
 		return nil
 	}
 	made.archive = u.id
-	dir.set(last, &node{inode: u.newInode(made), single: true})
+	u.put(dir, last, &node{inode: u.newInode(made), single: true})
 	return nil
 }
 

@@ -25,7 +25,8 @@ import (
 // where a directory that is only implied has none. BuildKit's layers have these
 // directories, too, though with the time of the build.
 func (c *Changes) WriteLayer(ctx context.Context, w *layer.Writer) error {
-	l := newLayerWriter(w)
+	l := newLayerWriter(w, c.Temp)
+	defer l.links.Close()
 	base := c.base
 	if base == nil {
 		base = Empty()
@@ -94,7 +95,7 @@ func attrOf(fsys FS, path string, info fs.FileInfo) *attr {
 // layerWriter turns files of a tree into members of a layer.
 type layerWriter struct {
 	w     *layer.Writer
-	links map[uint64]string
+	links linkNames
 	dirs  []*enteredDir // that lead to the current member
 }
 
@@ -105,8 +106,10 @@ type enteredDir struct {
 	written bool
 }
 
-func newLayerWriter(w *layer.Writer) *layerWriter {
-	return &layerWriter{w: w, links: map[uint64]string{}}
+// newLayerWriter returns a layerWriter that keeps names in temp. The caller closes
+// its links.
+func newLayerWriter(w *layer.Writer, temp string) *layerWriter {
+	return &layerWriter{w: w, links: linkNames{spill: spill{temp: temp}}}
 }
 
 func (l *layerWriter) enter(d *enteredDir) { l.dirs = append(l.dirs, d) }
@@ -173,10 +176,12 @@ func (l *layerWriter) member(ctx context.Context, path string, a *attr, target s
 		return err
 	}
 	if a.stat.Nlink > 1 && !a.mode.IsDir() {
-		if first, ok := l.links[a.stat.Ino]; ok {
+		first, again, err := l.links.first(a.stat.Ino, path)
+		if err != nil {
+			return err
+		}
+		if again {
 			h.Typeflag, h.Linkname, h.Size, h.PAXRecords = tar.TypeLink, first, 0, nil
-		} else {
-			l.links[a.stat.Ino] = path
 		}
 	}
 	if err := l.w.WriteHeader(h); err != nil {

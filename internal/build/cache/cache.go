@@ -38,6 +38,7 @@ type Cache struct {
 
 	// stats saves reading files of context directories that did not change.
 	stats tree.StatCache
+	temp  string
 
 	// Collect makes the cache remember the steps of this build, for Bundle.
 	Collect bool
@@ -51,7 +52,7 @@ type Cache struct {
 // New returns the cache of s. Refs that it finds come from pool. stats may
 // be nil.
 func New(s *store.Store, pool *ref.Pool, stats tree.StatCache) *Cache {
-	return &Cache{records: s.Cache("build"), pool: pool, stats: stats}
+	return &Cache{records: s.Cache("build"), pool: pool, stats: stats, temp: s.Scratch()}
 }
 
 // Entry is the place in the cache for one step with its inputs.

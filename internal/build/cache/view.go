@@ -55,7 +55,7 @@ func (c *Cache) content(ctx context.Context, r *ref.Ref, view *View, seen *files
 	h := sha256.New()
 	for _, p := range view.Parts {
 		o := p.Select
-		o.Cache = c.stats
+		o.Cache, o.Temp = c.stats, c.temp
 		if seen != nil {
 			o.Each = seen.each(p)
 		}
