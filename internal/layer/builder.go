@@ -78,8 +78,9 @@ const (
 
 const (
 	// maxNodes bounds the names of one layer, and with them what making its
-	// index takes: some 100 bytes each, most of them in a file. A layer whose
-	// names come out of order takes 6 to 12 bytes of memory more for each.
+	// index takes: some 90 bytes each, most of them in a file. That file is
+	// memory, too, though memory that the kernel can take back, if names come
+	// out of order; then the table of names takes 6 to 12 bytes each.
 	maxNodes = 4 << 20
 
 	// maxFollow bounds what following symbolic links costs: the links on one
@@ -97,33 +98,29 @@ type treeBuilder struct {
 	xattrs map[string]uint32 // sets of attributes that came before
 	sparse []*sparseMap
 
+	disorder bool // a name was less than one before it in its directory
+
 	lastDir string // the directory of the member before …
 	last    uint32 // … and its node
 	follows int    // parts of names seen behind symbolic links
 
 	scratch *sys.Scratch // holds most of nodes, inodes and text
 	group   uint32       // of the node that was looked at last …
-	steps   int          // … and how often that was another one, weighed
+	steps   int          // … and how often that was another one
 }
 
 // look is told of the nodes that are looked at, where they are many, and now
-// and then lets go of what lies in scratch. It counts steps from one group of
-// nodes, which is less than a page of anything, to another. In a tree of a tar
-// in order, what is left behind won't be touched again soon. In others only
-// short steps say so: what long ones lead to is touched again and again, and
-// getting it back has its price.
+// and then lets go of what lies in scratch: after a number of steps from one
+// group of nodes, which is less than a page of anything, to another. In a tree
+// that came in order, what is left behind won't be touched again soon. In
+// another it will, and getting it back costs more than the memory is worth.
 func (t *treeBuilder) look(id uint32) {
-	from, to := t.group, id>>6
-	switch {
-	case from == to:
+	const groupBits, steps = 6, 256
+	if t.disorder || id>>groupBits == t.group {
 		return
-	case !t.names.made():
-		t.steps += 4
-	case from < to+8 && to < from+8:
-		t.steps++
 	}
-	if t.group = to; t.steps >= 4096 {
-		t.steps = 0
+	t.group = id >> groupBits
+	if t.steps++; t.steps%steps == 0 {
 		t.scratch.Trim()
 	}
 }

@@ -94,7 +94,7 @@ func (l *layout) sort(dir uint32) {
 		}
 	}
 	l.nodes.at(dir).child = first
-	if l.names.made() {
+	if l.disorder {
 		l.sortAny(dir)
 	}
 	in := l.inode(dir)

@@ -15,7 +15,8 @@ const near = 32
 // A tar in canonical order needs none: while each name that came was greater
 // than those before it in its directory, the newest comes first in the list of
 // children, and what is greater than that is new. The table is made when a
-// name is to be added that isn't, or one is sought that is far from the newest.
+// name is to be added that isn't, which is disorder, or when one is sought that
+// is far from the newest.
 func (t *treeBuilder) find(parent uint32, name []byte, adding bool) (id uint32, slot *uint32) {
 	if !t.names.made() {
 		if id, ok := t.newest(parent, name, adding); ok {
@@ -24,7 +25,11 @@ func (t *treeBuilder) find(parent uint32, name []byte, adding bool) (id uint32, 
 		t.names.make(t)
 	}
 	slot = t.names.slot(t, parent, name)
-	return *slot & maxID, slot
+	if id = *slot & maxID; id == 0 && adding && !t.disorder {
+		_, last := t.newest(parent, name, true)
+		t.disorder = !last
+	}
+	return id, slot
 }
 
 // newest looks for a name among the newest of a directory whose children are
