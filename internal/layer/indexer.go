@@ -11,9 +11,9 @@ import (
 )
 
 // Indexer makes the index of a layer from its tar while the tar streams by.
-// Write never keeps file contents. What it knows of the members takes some
-// megabytes of memory; where there are more than 50,000, the rest of it is in
-// a file, some 100 bytes a member.
+// Write never keeps file contents. What it knows of the members takes some 90
+// bytes each: of 65,536 of them in memory, of the rest in a file. A tar whose
+// names are not in order has the whole of that file in memory, too.
 type Indexer struct {
 	parser  parser
 	tree    *treeBuilder
