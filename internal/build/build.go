@@ -90,6 +90,7 @@ type job struct {
 // An error may carry places in the Dockerfile; [Excerpt] shows them.
 func (b *Builder) Build(ctx context.Context, r Request, status chan<- *bkclient.SolveStatus) (_ Result, err error) {
 	j := &job{Builder: b, id: newID(), req: r, status: solver.NewStatus(status, b.Now), epoch: r.epoch(), known: facts{started: b.Now()}}
+	j.status.Scrub = j.scrub
 	defer j.status.Close()
 	if len(r.Outputs) == 0 {
 		j.req.Outputs = []Output{{Kind: OutputImage}}

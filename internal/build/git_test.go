@@ -1,6 +1,7 @@
 package build_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/cgi"
@@ -136,6 +137,21 @@ func TestB13GitCredentialsLandNowhere(t *testing.T) {
 	req.Run.Secrets = map[string][]byte{"GIT_AUTH_TOKEN": []byte("t0ken")}
 	equal(t, "tree", b.names(b.build(req).Image), []string{"r", "r/a"})
 	nowhere(t, b.Store.Root(), "t0ken")
+}
+
+// The display of a build is in the log of a CI runner.
+func TestB13AContextsPasswordIsNotShown(t *testing.T) {
+	url, _ := repository(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "a\n"})
+	url = strings.Replace(url, "://", "://t0ken:t0ken@", 1)
+	for _, context := range []string{url + "/private/repo.git", url + "/none.git", url + "/none.tar?sig=t0ken"} {
+		r := dir(context)
+		r.Reproducible = true
+		o := newBench(t).try(r)
+		shown := fmt.Sprint(o.ran, o.cached, o.failed, o.log, o.err)
+		if (o.err == nil) != strings.Contains(context, "private") || strings.Contains(shown, "t0ken") || !strings.Contains(shown, "xxxxx") {
+			t.Errorf("of %s is shown %s", context, shown)
+		}
+	}
 }
 
 // What a repository holds leads nowhere: links, hooks, submodules of this

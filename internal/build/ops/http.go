@@ -19,6 +19,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/shaleproject/shale/internal/build/attest"
 	"github.com/shaleproject/shale/internal/build/cache"
 	"github.com/shaleproject/shale/internal/build/ref"
 	"github.com/shaleproject/shale/internal/build/solver"
@@ -79,14 +80,9 @@ func newDownload(t *Tools, op *pb.SourceOp) (*download, error) {
 	return d, nil
 }
 
-// String is the URL without a password.
-func (op *download) String() string {
-	u, err := url.Parse(op.url)
-	if err != nil {
-		return op.url
-	}
-	return u.Redacted()
-}
+// String is the URL without a password or a signature, and without the user,
+// whose name may be a token.
+func (op *download) String() string { return attest.Scrub(op.url, nil) }
 
 func (op *download) Key() []byte {
 	if op.checksum == "" {

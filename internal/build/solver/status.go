@@ -1,6 +1,7 @@
 package solver
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -14,6 +15,10 @@ type Status struct {
 	mu  sync.Mutex
 	out chan<- *bkclient.SolveStatus
 	now func() time.Time
+
+	// Scrub, if not nil, takes out of names and errors of steps what must
+	// not be shown, such as the password of a context's address.
+	Scrub func(string) string
 
 	watchers []func(*bkclient.SolveStatus)
 
@@ -96,10 +101,21 @@ func (s *Status) begin(v *bkclient.Vertex) *Step {
 			step.vertex.Inputs = append(step.vertex.Inputs, s.again(in))
 		}
 	}
+	step.vertex.Name = s.scrubbed(step.vertex.Name)
 	start := s.now()
 	step.vertex.Started = &start
 	step.sendVertex()
 	return step
+}
+
+func (s *Status) scrubbed(text string) string {
+	if s.first != nil {
+		return s.first.scrubbed(text)
+	}
+	if s.Scrub == nil || !strings.Contains(text, "://") { // most have no address
+		return text
+	}
+	return s.Scrub(text)
 }
 
 // again is what the step with digest d is known by, if it is told of again.
@@ -138,7 +154,7 @@ func (s *Step) Done(err error) {
 	now := s.status.now()
 	s.vertex.Completed = &now
 	if err != nil {
-		s.vertex.Error = err.Error()
+		s.vertex.Error = s.status.scrubbed(err.Error())
 	}
 	s.sendVertex()
 }
