@@ -3,6 +3,7 @@ package tree
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"os"
@@ -41,7 +42,7 @@ func Dir(root, temp string) (FS, error) {
 	}
 	d := &hostDir{
 		root: f, dev: stat.Dev, now: time.Now, keep: keptFiles,
-		lists: map[string]*hostList{}, tables: map[string]hostTable{}, spill: spill{temp: temp},
+		lists: map[string]*hostList{}, tables: hostTables{spill: spill{temp: temp}, seed: maphash.MakeSeed()},
 		links: map[uint32]string{}, attrs: map[uint32]map[string][]byte{}, inos: map[[2]uint64]uint64{},
 	}
 	stat.Name = "."
@@ -62,8 +63,7 @@ type hostDir struct {
 	mu     sync.Mutex
 	files  uint32                       // that were listed
 	lists  map[string]*hostList         // directories that were listed
-	tables map[string]hostTable         // and those for which memory is too small
-	spill  spill                        // has the tables
+	tables hostTables                   // and those for which memory is too small
 	links  map[uint32]string            // targets of symbolic links that were read, by their files' numbers
 	asked  bits                         // files whose attributes were read
 	attrs  map[uint32]map[string][]byte // of those that have any
@@ -80,7 +80,7 @@ func (d *hostDir) Close() error {
 		d.opened.Close()
 		d.opened = nil
 	}
-	return errors.Join(d.spill.Close(), d.root.Close())
+	return errors.Join(d.tables.Close(), d.root.Close())
 }
 
 // withDir calls f with the open directory path. d is locked.

@@ -36,13 +36,6 @@ type hostFile struct {
 	n   uint32 // the number of the file, in the order in which they were listed
 }
 
-// hostTable is a directory that was listed, in a spill.
-type hostTable struct {
-	table
-	listed int64
-	first  uint32 // the number of the first file
-}
-
 // list returns the directory path, its files sorted by name.
 func (d *hostDir) list(path string) (*hostList, error) {
 	d.mu.Lock()
@@ -50,8 +43,12 @@ func (d *hostDir) list(path string) (*hostList, error) {
 	if list, ok := d.lists[path]; ok {
 		return list, nil
 	}
-	if t, ok := d.tables[path]; ok {
-		return d.load(path, t)
+	t, ok, err := d.tables.get(path)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		return d.load(t)
 	}
 	return d.read(path)
 }
@@ -60,18 +57,15 @@ func (d *hostDir) list(path string) (*hostList, error) {
 func (d *hostDir) entry(path, name string) (*hostFile, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	list := d.lists[path]
-	if t, ok := d.tables[path]; ok {
-		r, i, ok, err := t.find(name)
-		if !ok || err != nil {
+	list, ok := d.lists[path]
+	if !ok {
+		t, ok, err := d.tables.get(path)
+		if err != nil {
 			return nil, err
 		}
-		f := &hostFile{FileStat: &sys.FileStat{}, in: d.listOf(path, t)}
-		d.decode(f, t.first+uint32(i), name, r)
-		return f, nil
-	}
-	if list == nil {
-		var err error
+		if ok {
+			return d.entryOf(t, name)
+		}
 		if list, err = d.read(path); err != nil {
 			return nil, err
 		}
@@ -102,7 +96,7 @@ func (d *hostDir) read(path string) (*hostList, error) {
 		list.files[i] = hostFile{FileStat: &stats[i], in: list, ino: d.number(&stats[i]), n: first + uint32(i)}
 	}
 	d.files += uint32(len(stats))
-	if int(d.files) <= d.keep {
+	if int(d.files) <= d.keep || d.tables.has(path) {
 		d.lists[path] = list
 		return list, nil
 	}
@@ -110,50 +104,8 @@ func (d *hostDir) read(path string) (*hostList, error) {
 	for i := range list.files {
 		d.encode(&w, &list.files[i])
 	}
-	d.tables[path] = hostTable{w.keep(&d.spill), list.listed, first}
+	d.tables.put(hostTable{w.keep(&d.tables.spill), path, list.listed, first})
 	return list, nil
-}
-
-// load makes a list of a table.
-func (d *hostDir) load(path string, t hostTable) (*hostList, error) {
-	list := d.listOf(path, t)
-	list.files = make([]hostFile, t.n)
-	stats := make([]sys.FileStat, t.n)
-	err := t.each(func(i int, name string, r record) error {
-		list.files[i].FileStat, list.files[i].in = &stats[i], list
-		d.decode(&list.files[i], t.first+uint32(i), name, r)
-		return nil
-	})
-	if err != nil {
-		return nil, &fs.PathError{Op: "list", Path: absolute(path), Err: err}
-	}
-	return list, nil
-}
-
-func (d *hostDir) listOf(path string, t hostTable) *hostList {
-	return &hostList{dir: d, path: path, listed: t.listed}
-}
-
-// encode adds f to a table. The numbers are small where they usually can be.
-func (d *hostDir) encode(w *tableWriter, f *hostFile) {
-	w.add(f.FileStat.Name)
-	w.number(f.Dev ^ d.dev)
-	w.number(f.Ino)
-	w.number(f.Rdev)
-	w.number(uint64(f.FileStat.Mode))
-	w.number(uint64(f.Nlink))
-	w.offset(f.FileStat.Size)
-	w.offset(f.Mtime)
-	w.offset(f.Ctime - f.Mtime)
-}
-
-func (d *hostDir) decode(f *hostFile, n uint32, name string, r record) {
-	f.n, f.FileStat.Name = n, name
-	f.Dev, f.Ino, f.Rdev = r.number()^d.dev, r.number(), r.number()
-	f.FileStat.Mode, f.Nlink = uint32(r.number()), uint32(r.number())
-	f.FileStat.Size, f.Mtime = r.offset(), r.offset()
-	f.Ctime = f.Mtime + r.offset()
-	f.ino = d.number(f.FileStat)
 }
 
 // number is the inode number that the tree shows: files of another file system

@@ -1,0 +1,120 @@
+package tree
+
+import (
+	"hash/maphash"
+	"io/fs"
+
+	"github.com/shaleproject/shale/internal/sys"
+)
+
+// hostTable is a directory that was listed, in a spill.
+type hostTable struct {
+	table
+	path   string
+	listed int64
+	first  uint32 // the number of the first file
+}
+
+// hostTables finds the tables of directories by hashes of their paths. Behind each
+// table the spill has what else is to know of it.
+type hostTables struct {
+	spill
+	seed maphash.Seed
+	at   inodeTable // hash of a path: where the rest of it begins, and the length of that
+	last hostTable  // that was asked for
+}
+
+// has reports whether another path of the same hash has a table.
+func (h *hostTables) has(path string) bool {
+	_, ok := h.at.get(maphash.String(h.seed, path))
+	return ok
+}
+
+// put keeps the table of a path whose hash has none.
+func (h *hostTables) put(t hostTable) {
+	var w tableWriter
+	w.offset(t.at)
+	w.number(uint64(t.n))
+	w.number(uint64(t.size))
+	w.offset(t.listed)
+	w.number(uint64(t.first))
+	w.text(t.path)
+	place := h.spill.put(w.records)
+	h.at.add(maphash.String(h.seed, t.path), uint64(place)<<nameBits|uint64(len(w.records)))
+	h.last = t
+}
+
+// get returns the table of a path.
+func (h *hostTables) get(path string) (t hostTable, ok bool, err error) {
+	if h.last.path == path {
+		return h.last, true, nil
+	}
+	place, ok := h.at.get(maphash.String(h.seed, path))
+	if !ok {
+		return t, false, nil
+	}
+	r := record{make([]byte, place&(1<<nameBits-1))}
+	if err := h.read(r.rest, int64(place>>nameBits)); err != nil {
+		return t, false, err
+	}
+	t.table = table{in: &h.spill, at: r.offset(), n: int(r.number()), size: int(r.number())}
+	t.listed, t.first, t.path = r.offset(), uint32(r.number()), r.text()
+	if t.path != path {
+		return t, false, nil
+	}
+	h.last = t
+	return t, true, nil
+}
+
+// entryOf returns a file of a table, or nil.
+func (d *hostDir) entryOf(t hostTable, name string) (*hostFile, error) {
+	r, i, ok, err := t.find(name)
+	if !ok || err != nil {
+		return nil, err
+	}
+	f := &hostFile{FileStat: &sys.FileStat{}, in: d.listOf(t)}
+	d.decode(f, t.first+uint32(i), name, r)
+	return f, nil
+}
+
+// load makes a list of a table.
+func (d *hostDir) load(t hostTable) (*hostList, error) {
+	list := d.listOf(t)
+	list.files = make([]hostFile, t.n)
+	stats := make([]sys.FileStat, t.n)
+	err := t.each(func(i int, name string, r record) error {
+		list.files[i].FileStat, list.files[i].in = &stats[i], list
+		d.decode(&list.files[i], t.first+uint32(i), name, r)
+		return nil
+	})
+	if err != nil {
+		return nil, &fs.PathError{Op: "list", Path: absolute(t.path), Err: err}
+	}
+	return list, nil
+}
+
+func (d *hostDir) listOf(t hostTable) *hostList {
+	return &hostList{dir: d, path: t.path, listed: t.listed}
+}
+
+// encode adds f to a table. The numbers are small where they usually can be.
+func (d *hostDir) encode(w *tableWriter, f *hostFile) {
+	w.add(f.FileStat.Name)
+	w.number(f.Dev ^ d.dev)
+	w.number(f.Ino)
+	w.number(f.Rdev)
+	w.number(uint64(f.FileStat.Mode))
+	w.number(uint64(f.Nlink))
+	w.offset(f.FileStat.Size)
+	w.offset(f.Mtime)
+	w.offset(f.Ctime - f.Mtime)
+}
+
+func (d *hostDir) decode(f *hostFile, n uint32, name string, r record) {
+	f.n, f.FileStat.Name = n, name
+	f.Dev, f.Ino, f.Rdev = r.number()^d.dev, r.number(), r.number()
+	f.FileStat.Mode, f.Nlink = uint32(r.number()), uint32(r.number())
+	f.FileStat.Size, f.Mtime = r.offset(), r.offset()
+	f.Ctime = f.Mtime + r.offset()
+	f.ino = d.number(f.FileStat)
+}
