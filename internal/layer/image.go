@@ -15,6 +15,10 @@ type image struct {
 	off  int64 // where the next byte goes
 	data int64 // where the chunks begin that the index keeps
 	sum  hash.Hash
+
+	zeros [blockSize]byte
+	buf   [blockSize]byte // of what is encoded
+	block dirBlock
 }
 
 // dataAlign is where the kept chunks of sparse files begin: on a page, so that
@@ -68,9 +72,8 @@ func (im *image) emit(b []byte) {
 
 // pad writes zeros up to a place.
 func (im *image) pad(to int64) {
-	var zeros [blockSize]byte
 	for im.off < to {
-		im.emit(zeros[:min(to-im.off, blockSize)])
+		im.emit(im.zeros[:min(to-im.off, blockSize)])
 	}
 }
 
@@ -96,7 +99,7 @@ func (im *image) emitInode(id uint32) {
 	set := im.xattrsOf(in)
 	im.emit(im.encodeInode(in, len(set)))
 	if len(set) > 0 {
-		im.emit(make([]byte, xattrHead))
+		im.emit(im.zeros[:xattrHead])
 		im.emit(set)
 	}
 	switch in.mode & typeMask {
@@ -121,7 +124,7 @@ func (im *image) emitInode(id uint32) {
 	}
 }
 
-// encodeInode returns the 64 bytes of an extended inode.
+// encodeInode returns the 64 bytes of an extended inode, until the next call.
 func (im *image) encodeInode(in *inode, xattrs int) []byte {
 	layout, data := uint16(layoutPlain), uint32(0)
 	switch in.mode & typeMask {
@@ -140,7 +143,8 @@ func (im *image) encodeInode(in *inode, xattrs int) []byte {
 	if in.is(flagTail) {
 		layout = layoutInline
 	}
-	b := make([]byte, inodeSize)
+	b := im.buf[:inodeSize]
+	clear(b)
 	le := binary.LittleEndian
 	le.PutUint16(b[0:], layout<<1|extended)
 	if xattrs > 0 {
@@ -197,19 +201,20 @@ func (im *image) emitChunk(where place, at int64) {
 	case inTar:
 		device = 1
 	}
-	var b [chunkSize]byte
+	b := im.buf[:chunkSize]
+	clear(b)
 	binary.LittleEndian.PutUint16(b[2:], device)
 	binary.LittleEndian.PutUint32(b[4:], block)
-	im.emit(b[:])
+	im.emit(b)
 }
 
 // emitEntries writes the blocks of a directory between two places of its data.
 func (im *image) emitEntries(dir uint32, from, to int64) {
-	var block dirBlock
+	block := &im.block
 	var at int64
 	flush := func(size int64) {
 		if at >= from && at < to {
-			im.emit(block.encode(size))
+			im.emit(block.encode(im.buf[:size]))
 		}
 		at += blockSize
 		block.entries, block.used = block.entries[:0], 0
@@ -236,8 +241,9 @@ type dirBlock struct {
 	used    int
 }
 
-func (d *dirBlock) encode(size int64) []byte {
-	b := make([]byte, size)
+// encode fills b, which is as large as the block.
+func (d *dirBlock) encode(b []byte) []byte {
+	clear(b)
 	name := len(d.entries) * direntSize
 	for i, e := range d.entries {
 		at := b[i*direntSize:]
