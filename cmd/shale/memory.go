@@ -22,7 +22,7 @@ const (
 // GOGC or GOMEMLIMIT stays in force.
 //
 // Go's rule lets garbage grow to the size of what is in use. Above crowded
-// bytes, which takes a context of some 50,000 files, half of that has to do.
+// bytes, which takes a directory of some 200,000 files, half of that has to do.
 func collectLate(getenv func(string) string) {
 	if getenv("GOGC") != "" || getenv("GOMEMLIMIT") != "" {
 		return
