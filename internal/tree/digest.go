@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
+	"github.com/shaleproject/shale/internal/sys"
 )
 
 // DigestOptions select what a digest covers. The fields that CopyOptions have,
@@ -137,7 +138,7 @@ func (d *digester) source(source string, wildcard bool) error {
 	if err != nil {
 		return err
 	}
-	d.links = linkNames{spill: spill{temp: d.o.Temp}}
+	d.links = linkNames{Spill: sys.Spill{Dir: d.o.Temp}}
 	defer d.links.Close()
 	rel := ""
 	if wildcard {

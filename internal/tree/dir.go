@@ -42,7 +42,7 @@ func Dir(root, temp string) (FS, error) {
 	}
 	d := &hostDir{
 		root: f, dev: stat.Dev, now: time.Now, keep: keptFiles,
-		lists: map[string]*hostList{}, tables: hostTables{spill: spill{temp: temp}, seed: maphash.MakeSeed()},
+		lists: map[string]*hostList{}, tables: hostTables{Spill: sys.Spill{Dir: temp}, seed: maphash.MakeSeed()},
 		links: map[uint32]string{}, attrs: map[uint32]map[string][]byte{}, inos: map[[2]uint64]uint64{},
 	}
 	stat.Name = "."

@@ -104,7 +104,7 @@ func (d *hostDir) read(path string) (*hostList, error) {
 	for i := range list.files {
 		d.encode(&w, &list.files[i])
 	}
-	d.tables.put(hostTable{w.keep(&d.tables.spill), path, list.listed, first})
+	d.tables.put(hostTable{w.keep(&d.tables.Spill), path, list.listed, first})
 	return list, nil
 }
 

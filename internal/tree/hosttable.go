@@ -18,7 +18,7 @@ type hostTable struct {
 // hostTables finds the tables of directories by hashes of their paths. Behind each
 // table the spill has what else is to know of it.
 type hostTables struct {
-	spill
+	sys.Spill
 	seed maphash.Seed
 	at   inodeTable // hash of a path: where the rest of it begins, and the length of that
 	last hostTable  // that was asked for
@@ -39,7 +39,7 @@ func (h *hostTables) put(t hostTable) {
 	w.offset(t.listed)
 	w.number(uint64(t.first))
 	w.text(t.path)
-	place := h.spill.put(w.records)
+	place := h.Put(w.records)
 	h.at.add(maphash.String(h.seed, t.path), uint64(place)<<nameBits|uint64(len(w.records)))
 	h.last = t
 }
@@ -54,10 +54,10 @@ func (h *hostTables) get(path string) (t hostTable, ok bool, err error) {
 		return t, false, nil
 	}
 	r := record{make([]byte, place&(1<<nameBits-1))}
-	if err := h.read(r.rest, int64(place>>nameBits)); err != nil {
+	if err := h.Read(r.rest, int64(place>>nameBits)); err != nil {
 		return t, false, err
 	}
-	t.table = table{in: &h.spill, at: r.offset(), n: int(r.number()), size: int(r.number())}
+	t.table = table{in: &h.Spill, at: r.offset(), n: int(r.number()), size: int(r.number())}
 	t.listed, t.first, t.path = r.offset(), uint32(r.number()), r.text()
 	if t.path != path {
 		return t, false, nil

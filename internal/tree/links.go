@@ -1,5 +1,7 @@
 package tree
 
+import "github.com/shaleproject/shale/internal/sys"
+
 // inodeTable are numbers by those of inodes: what is known of files that may have
 // more names. A file takes 16 bytes, in a table that is at most two thirds full.
 // The zero value is empty.
@@ -58,7 +60,7 @@ func (l *inodeTable) slot(ino uint64) *inodeSlot {
 // linkNames are the first names of files that may have more. The caller closes
 // it.
 type linkNames struct {
-	spill
+	sys.Spill
 	at inodeTable
 }
 
@@ -67,11 +69,11 @@ type linkNames struct {
 func (l *linkNames) first(ino uint64, name string) (first string, again bool, err error) {
 	at, ok := l.at.get(ino)
 	if !ok {
-		l.at.add(ino, uint64(l.put([]byte(name)))<<nameBits|uint64(len(name)))
+		l.at.add(ino, uint64(l.Put([]byte(name)))<<nameBits|uint64(len(name)))
 		return name, false, nil
 	}
 	text := make([]byte, at&(1<<nameBits-1))
-	err = l.read(text, int64(at>>nameBits))
+	err = l.Read(text, int64(at>>nameBits))
 	return string(text), true, err
 }
 

@@ -7,11 +7,13 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"github.com/shaleproject/shale/internal/sys"
 )
 
 // packs are where edits keep the directories that they have packed.
 type packs struct {
-	spill
+	sys.Spill
 	froms []FS // what packed files have their content from
 }
 
@@ -53,7 +55,7 @@ func (c *Changes) pack(n *node) {
 		last := n.packed[len(n.packed)-1].last
 		names = slices.DeleteFunc(names, func(name string) bool { return name <= last })
 	}
-	c.packs.temp = c.Temp
+	c.packs.Dir = c.Temp
 	p := &packedNames{in: &c.packs}
 	for _, name := range names {
 		if kid := n.kids[name]; kid.inode != nil && kid.mode.IsRegular() {
@@ -74,7 +76,7 @@ func (c *Changes) pack(n *node) {
 	if len(w.starts) == 0 {
 		return
 	}
-	p.table = w.keep(&c.packs.spill)
+	p.table = w.keep(&c.packs.Spill)
 	n.packed = append(slices.Clip(n.packed), p) // a clone of n may have the rest of it
 	if len(n.kids) == 0 {
 		n.kids = nil // a map doesn't shrink

@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/shaleproject/shale/internal/layer"
+	"github.com/shaleproject/shale/internal/sys"
 )
 
 // WriteLayer writes what the edits changed as a layer over the base. It does not
@@ -109,7 +110,7 @@ type enteredDir struct {
 // newLayerWriter returns a layerWriter that keeps names in temp. The caller closes
 // its links.
 func newLayerWriter(w *layer.Writer, temp string) *layerWriter {
-	return &layerWriter{w: w, links: linkNames{spill: spill{temp: temp}}}
+	return &layerWriter{w: w, links: linkNames{Spill: sys.Spill{Dir: temp}}}
 }
 
 func (l *layerWriter) enter(d *enteredDir) { l.dirs = append(l.dirs, d) }

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/shaleproject/shale/internal/store"
+	"github.com/shaleproject/shale/internal/sys"
 	"github.com/shaleproject/shale/internal/tree"
 )
 
@@ -20,8 +21,8 @@ import (
 // where it lies, a page at a time, and written anew if something has changed;
 // what is in memory is some 6 bytes a file. Two builds of one directory at the
 // same time may lose each other's entries, which costs reading those files
-// again; so does an entry that the disk doesn't give or take, and one beyond
-// the first 8 million.
+// again; so does an entry that the disk doesn't give, and one beyond the first
+// 8 million.
 type Stats struct {
 	records *store.Cache
 	name    string
@@ -46,7 +47,7 @@ func NewStats(s *store.Store, name string) *Stats {
 	seed := maphash.MakeSeed()
 	return &Stats{
 		records: s.Cache("stat"), name: digest.FromString(name).Encoded(),
-		fresh: statTail{scratch: s.Scratch()},
+		fresh: statTail{Spill: sys.Spill{Dir: s.Scratch()}},
 		hash:  func(key tree.StatKey) uint64 { return maphash.Bytes(seed, key[:]) },
 	}
 }
@@ -86,9 +87,10 @@ func (s *Stats) Put(key tree.StatKey, sum tree.Sum) {
 		return
 	}
 	place := s.entries()
-	if place >= maxPlaces || !s.fresh.add(key, sum) {
+	if place >= maxPlaces {
 		return
 	}
+	s.fresh.add(key, sum)
 	if ok {
 		s.replace(s.at.place(slot))
 	}
@@ -122,7 +124,7 @@ func (s *Stats) has(place int, key tree.StatKey) (tree.Sum, bool) {
 }
 
 // entries returns how many places there are.
-func (s *Stats) entries() int { return s.known.n + s.fresh.len() }
+func (s *Stats) entries() int { return s.known.n + s.fresh.n }
 
 // entry returns the bytes of an entry, which are good until the next call; nil
 // if they can't be read.
@@ -243,5 +245,5 @@ func (s *Stats) Close() error {
 	if s.record != nil {
 		err = s.record.Close()
 	}
-	return errors.Join(err, s.fresh.close())
+	return errors.Join(err, s.fresh.Close())
 }

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"io"
-	"os"
 
 	"github.com/shaleproject/shale/internal/sys"
 	"github.com/shaleproject/shale/internal/tree"
@@ -46,7 +45,7 @@ type statPages struct {
 func (p *statPages) entry(i int) []byte {
 	number, off := i/pageEntries, i%pageEntries*statEntrySize
 	page := &p.pages[number%len(p.pages)]
-	if page.number != number+1 || len(page.data) < off+statEntrySize { // the last page grows
+	if page.number != number+1 {
 		size := min(pageEntries, p.n-number*pageEntries) * statEntrySize
 		if cap(page.data) < size {
 			page.data = make([]byte, size)
@@ -60,60 +59,22 @@ func (p *statPages) entry(i int) []byte {
 	return page.data[off:][:statEntrySize]
 }
 
-// maxTail is how many bytes of new entries are in memory.
-const maxTail = 1 << 20
-
-// statTail is entries that come one by one: the last ones are in memory, those
-// before in a file.
+// statTail is entries that come one by one.
 type statTail struct {
-	scratch string // the directory for the file
-	before  statPages
-	file    *os.File // nil as long as all are in memory
-	last    []byte
-	failed  bool // the disk has taken no more
+	sys.Spill
+	n   int
+	buf [statEntrySize]byte
 }
-
-func (t *statTail) len() int { return t.before.n + len(t.last)/statEntrySize }
 
 // entry is [statPages.entry].
 func (t *statTail) entry(i int) []byte {
-	if i < t.before.n {
-		return t.before.entry(i)
-	}
-	return t.last[(i-t.before.n)*statEntrySize:][:statEntrySize]
-}
-
-// add adds an entry. It is false if there is no room for it.
-func (t *statTail) add(key tree.StatKey, sum tree.Sum) bool {
-	if len(t.last)+statEntrySize > maxTail && (t.failed || !t.spill()) {
-		t.failed = true
-		return false
-	}
-	t.last = appendEntry(t.last, key, sum)
-	return true
-}
-
-// spill moves the entries in memory to the file.
-func (t *statTail) spill() bool {
-	if t.file == nil {
-		f, err := sys.UnnamedFile(t.scratch)
-		if err != nil {
-			return false
-		}
-		t.file, t.before.from = f, f
-	}
-	if _, err := t.file.WriteAt(t.last, int64(t.before.n)*int64(statEntrySize)); err != nil {
-		return false
-	}
-	t.before.n += len(t.last) / statEntrySize
-	t.last = t.last[:0]
-	return true
-}
-
-func (t *statTail) close() error {
-	t.last = nil
-	if t.file == nil {
+	if err := t.Read(t.buf[:], int64(i)*int64(statEntrySize)); err != nil {
 		return nil
 	}
-	return t.file.Close()
+	return t.buf[:]
+}
+
+func (t *statTail) add(key tree.StatKey, sum tree.Sum) {
+	t.Put(appendEntry(t.buf[:0], key, sum))
+	t.n++
 }

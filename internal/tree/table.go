@@ -2,144 +2,16 @@ package tree
 
 import (
 	"encoding/binary"
-	"errors"
-	"fmt"
-	"io"
-	"os"
-	"sync"
 
 	"github.com/shaleproject/shale/internal/sys"
 )
-
-const (
-	spillHead = 1 << 20   // bytes that stay in memory
-	spillTail = 256 << 10 // bytes that are written at once
-	spillPage = 16 << 10  // bytes that are read at once
-	spillKept = 64        // pages that are kept
-)
-
-// spill keeps bytes that are many, and seldom needed: the first in memory, the
-// rest in a file without a name in the directory temp. Where that can't be
-// written, memory has to do. The zero value is empty; it may be used from
-// several goroutines.
-type spill struct {
-	temp string
-
-	mu    sync.Mutex
-	head  []byte
-	size  int64    // of head and file
-	file  *os.File // what comes after head
-	tail  []byte   // what comes after file
-	full  bool     // nothing more can be written
-	pages [spillKept]spilledPage
-}
-
-// spilledPage is a part of the file.
-type spilledPage struct {
-	at   int64 // its place in the file; 0 is none if data is nil
-	data []byte
-}
-
-// Close gives up what is not in memory.
-func (s *spill) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.file == nil {
-		return nil
-	}
-	return s.file.Close()
-}
-
-// put keeps a copy of data and returns its place.
-func (s *spill) put(data []byte) int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	at := s.size + int64(len(s.tail))
-	if at+int64(len(data)) <= spillHead && at == int64(len(s.head)) {
-		s.head = append(s.head, data...)
-		s.size = int64(len(s.head))
-		return at
-	}
-	s.tail = append(s.tail, data...)
-	if len(s.tail) >= spillTail && !s.full {
-		s.full = s.write() != nil
-	}
-	return at
-}
-
-// write moves the tail to the file.
-func (s *spill) write() error {
-	if s.file == nil {
-		f, err := sys.UnnamedFile(s.temp)
-		if err != nil {
-			return err
-		}
-		s.file = f
-	}
-	at := s.size - int64(len(s.head))
-	if _, err := s.file.WriteAt(s.tail, at); err != nil {
-		return errors.Join(err, s.file.Truncate(at))
-	}
-	s.pages[at/spillPage%spillKept] = spilledPage{} // the last one, which was short
-	s.size += int64(len(s.tail))
-	s.tail = s.tail[:0]
-	return nil
-}
-
-// read fills p with what begins at a place.
-func (s *spill) read(p []byte, at int64) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for len(p) > 0 {
-		part, err := s.from(at)
-		if err == nil && len(part) == 0 {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return fmt.Errorf("read what did not fit into memory: %w", err)
-		}
-		n := copy(p, part)
-		p, at = p[n:], at+int64(n)
-	}
-	return nil
-}
-
-// from returns some of the bytes that begin at a place.
-func (s *spill) from(at int64) ([]byte, error) {
-	switch head := int64(len(s.head)); {
-	case at < head:
-		return s.head[at:], nil
-	case at < s.size:
-		return s.page(at - head)
-	}
-	return s.tail[at-s.size:], nil
-}
-
-// page returns the bytes of the file from a place to the end of its page.
-func (s *spill) page(at int64) ([]byte, error) {
-	begin := at / spillPage * spillPage
-	p := &s.pages[begin/spillPage%spillKept]
-	if p.data == nil || p.at != begin {
-		size := min(spillPage, s.size-int64(len(s.head))-begin)
-		if cap(p.data) == 0 {
-			p.data = make([]byte, spillPage)
-		}
-		p.data = p.data[:size]
-		if _, err := s.file.ReadAt(p.data, begin); err != nil {
-			*p = spilledPage{}
-			return nil, err
-		}
-		p.at = begin
-	}
-	return p.data[at-begin:], nil
-}
 
 // table is a list of records with names, in the order of these, that a spill
 // keeps. It costs no memory, however long it is. Its bytes are, for each record,
 // four that say where it begins, and then the records: the length of the name
 // as a uvarint, the name, the rest.
 type table struct {
-	in   *spill
+	in   *sys.Spill
 	at   int64
 	n    int
 	size int
@@ -167,13 +39,13 @@ func (w *tableWriter) text(s string) {
 }
 
 // keep puts the table into a spill, and begins another one.
-func (w *tableWriter) keep(in *spill) table {
+func (w *tableWriter) keep(in *sys.Spill) table {
 	t := table{in: in, n: len(w.starts), size: 4*len(w.starts) + len(w.records)}
 	data := make([]byte, 0, t.size)
 	for _, start := range w.starts {
 		data = binary.LittleEndian.AppendUint32(data, start+uint32(4*t.n))
 	}
-	t.at = in.put(append(data, w.records...))
+	t.at = in.Put(append(data, w.records...))
 	w.starts, w.records = w.starts[:0], w.records[:0]
 	return t
 }
@@ -206,7 +78,7 @@ func (t *table) span(i, j int) ([]record, error) {
 	if j < t.n {
 		starts = starts[:cap(starts)]
 	}
-	if err := t.in.read(starts, t.at+int64(4*i)); err != nil {
+	if err := t.in.Read(starts, t.at+int64(4*i)); err != nil {
 		return nil, err
 	}
 	if j == t.n {
@@ -215,7 +87,7 @@ func (t *table) span(i, j int) ([]record, error) {
 	start := func(k int) int { return int(binary.LittleEndian.Uint32(starts[4*k:])) }
 	first := start(0)
 	data := make([]byte, start(j-i)-first)
-	if err := t.in.read(data, t.at+int64(first)); err != nil {
+	if err := t.in.Read(data, t.at+int64(first)); err != nil {
 		return nil, err
 	}
 	records := make([]record, j-i)
