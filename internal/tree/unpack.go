@@ -11,13 +11,11 @@ import (
 	"os"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/containerd/errdefs"
 	"github.com/shaleproject/shale/internal/layer"
-	"github.com/shaleproject/shale/internal/sys"
 )
 
 // xattrRecord is the prefix of a PAX record that holds an extended attribute.
@@ -261,124 +259,6 @@ func (u *unpacker) meta(h *tar.Header) (inode, error) {
 	}, nil
 }
 
-// content says where the content of the current member lies, or puts it into
-// the spool.
-func (u *unpacker) content(h *tar.Header, i *inode) error {
-	i.size = h.Size
-	if u.plain != nil && !isSparse(h) {
-		i.from, i.at = u.plain, rangeName(u.count.n, h.Size)
-		return nil
-	}
-	if u.spool == nil {
-		f, err := sys.UnnamedFile(u.Temp)
-		if err != nil {
-			return err
-		}
-		u.Changes.spool = append(u.Changes.spool, f)
-		u.spool = f
-		u.spooled = &ranges{open: func(off, size int64) (fs.File, error) {
-			return section{f, off, size}.Open("")
-		}}
-	}
-	n, err := io.Copy(u.spool, u.tar)
-	if err != nil {
-		return err
-	}
-	i.from, i.at = u.spooled, rangeName(u.used, n)
-	u.used += n
-	return nil
-}
-
-func isSparse(h *tar.Header) bool {
-	if h.Typeflag == tar.TypeGNUSparse {
-		return true
-	}
-	for key := range h.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return true
-		}
-	}
-	return false
-}
-
-// link makes dir/name a hard link to what the archive calls h.Linkname. The file
-// takes the metadata of h. A file of the base gets into the layer by that, as it
-// does on an overlay.
-func (u *unpacker) link(dir *node, at, name string, h *tar.Header) error {
-	meta, err := u.meta(h)
-	if err != nil {
-		return err
-	}
-	old, err := inside(h.Linkname)
-	if err != nil {
-		return err
-	}
-	oldDir, oldName, err := u.find(old)
-	if err != nil {
-		return err
-	}
-	if oldDir == at && oldName == name {
-		return errdefs.ErrInvalidArgument.WithMessage("hard link to itself")
-	}
-	target, err := u.linkable(oldDir, oldName)
-	if err != nil {
-		return fmt.Errorf("hard link to %q: %w", h.Linkname, err)
-	}
-	target.owner = meta.owner
-	if target.mode.Type() != fs.ModeSymlink {
-		target.mode, target.mtime = target.mode.Type()|meta.mode, meta.mtime
-	}
-	for key, value := range meta.xattrs {
-		target.xattrs = maps.Clone(target.xattrs)
-		if target.xattrs == nil {
-			target.xattrs = map[string][]byte{}
-		}
-		target.xattrs[key] = value
-	}
-	target.addLink()
-	dir.set(name, &node{inode: target})
-	return nil
-}
-
-// linkable returns the inode of a name, one that no other tree shows.
-func (u *unpacker) linkable(at, name string) (*inode, error) {
-	parent, err := u.dirNode(at)
-	if err != nil {
-		return nil, err
-	}
-	kid, err := u.child(parent, at, name)
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case !kid.exists():
-		return nil, errdefs.ErrNotFound
-	case kid.isDir():
-		return nil, syscall.EISDIR
-	case kid.node != nil && kid.node.archive == u.id:
-		kid.node.single = false
-		return kid.node.inode, nil
-	}
-	var copied inode
-	if kid.node != nil {
-		copied = *kid.node.inode
-	} else {
-		path := join(at, name)
-		copied = keep(kid.info)
-		copied.size, copied.rdev = kid.info.Size(), statOf(kid.info).Rdev
-		copied.from, copied.at = origin(u.base, path, kid.info)
-		if kid.info.Mode().Type() == fs.ModeSymlink {
-			if copied.target, err = u.base.ReadLink(path); err != nil {
-				return nil, err
-			}
-		}
-	}
-	copied.archive = u.id
-	made := u.newInode(copied)
-	parent.set(name, &node{inode: made})
-	return made, nil
-}
-
 // xattrsOf reads the extended attributes of a member. Those of overlayfs say
 // something about the machine that packed it, and would be obeyed by ours.
 func xattrsOf(h *tar.Header) map[string][]byte {
@@ -395,55 +275,3 @@ func xattrsOf(h *tar.Header) map[string][]byte {
 	}
 	return xattrs
 }
-
-// ranges are the contents of one archive, called by where they lie in it.
-type ranges struct {
-	section
-	open func(off, size int64) (fs.File, error)
-}
-
-// rangeName is the name of the content that begins at off and has size bytes.
-func rangeName(off, size int64) string { return fmt.Sprintf("%d+%d", off, size) }
-
-// Open opens a content.
-func (r *ranges) Open(name string) (fs.File, error) {
-	begin, length, _ := strings.Cut(name, "+")
-	off, err := strconv.ParseInt(begin, 10, 64)
-	if err != nil {
-		return nil, notExist("open", name)
-	}
-	size, err := strconv.ParseInt(length, 10, 64)
-	if err != nil {
-		return nil, notExist("open", name)
-	}
-	return r.open(off, size)
-}
-
-// part is a file that ranges are parts of.
-type part struct {
-	fsys FS
-	at   string
-}
-
-// open opens size bytes of the file from off on.
-func (p part) open(off, size int64) (fs.File, error) {
-	f, err := p.fsys.Open(p.at)
-	if err != nil {
-		return nil, err
-	}
-	if r, ok := f.(io.ReaderAt); ok {
-		return &partFile{f, io.NewSectionReader(r, off, size)}, nil
-	}
-	if _, err := io.CopyN(io.Discard, f, off); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return &partFile{f, io.LimitReader(f, size)}, nil
-}
-
-type partFile struct {
-	fs.File
-	r io.Reader
-}
-
-func (p *partFile) Read(b []byte) (int, error) { return p.r.Read(b) }
