@@ -76,7 +76,7 @@ func (b *bench) manyFiles(dir string, n int) error {
 // memory: a context that is larger than what may be held of it.
 func (b *bench) memory() error {
 	dir := b.path("huge")
-	if err := b.manyFiles(dir, 500_000); err != nil {
+	if err := b.manyFiles(dir, 300_000); err != nil {
 		return err
 	}
 	if err := quiet("truncate", "-s", "2G", filepath.Join(dir, "sparse.img")); err != nil {
@@ -91,7 +91,7 @@ func (b *bench) memory() error {
 	build := func() (*exec.Cmd, error) { return b.cmd("huge-store", "build", "-t", "built", dir), nil }
 	change := changes(filepath.Join(dir, "package7", "dir3", "file0.js"), nil)
 	cold := side{name: "shale build, cold", run: build, before: func() error { return b.do("huge-store", "builder", "prune", "-af") }}
-	return compare("COPY of 500,000 files and a sparse one of 2 GB", 1, "peak of 200 MB", cold,
+	return compare("COPY of 300,000 files and a sparse one of 2 GB", 1, "peak of 200 MB", cold,
 		side{name: "shale build, one file changed", run: build, before: change},
 		side{name: "shale build, all cached", run: build})
 }
