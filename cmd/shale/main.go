@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -65,21 +66,39 @@ func run() int {
 	return cli.Run(ctx, e, cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:])
 }
 
+// Whoever interrupts a command that does not end, because a file or a server
+// keeps it waiting, need not look for its process: like docker, shale ends at
+// once at the third signal. A container that gets them has died of the third by
+// then, and its command has a moment to say so. Nothing is lost: the store
+// stands a SIGKILL.
+const (
+	patience = 3
+	moment   = 2 * time.Second
+)
+
 // untilSignal returns a context that the first of signals ends, as
 // [cli.Interrupted].
 func untilSignal(signals ...os.Signal) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	got := make(chan os.Signal, 1)
+	got, done := make(chan os.Signal, patience), make(chan struct{})
 	signal.Notify(got, signals...)
 	go func() {
-		select {
-		case s := <-got:
-			cancel(cli.Interrupted{Signal: s.(syscall.Signal)})
-		case <-ctx.Done():
+		for n := 1; ; n++ {
+			select {
+			case s := <-got:
+				by := s.(syscall.Signal)
+				cancel(cli.Interrupted{Signal: by})
+				if n == patience {
+					time.AfterFunc(moment, func() { os.Exit(128 + int(by)) })
+				}
+			case <-done:
+				return
+			}
 		}
 	}()
 	return ctx, func() {
 		signal.Stop(got)
+		close(done)
 		cancel(nil)
 	}
 }
