@@ -91,13 +91,18 @@ var statementFiles = map[string]string{
 // to be said of them. suffix is what a statement's file has behind its name.
 // The caller closes what comes back. A file that has the name of a statement
 // is an [errdefs.ErrAlreadyExists].
-func (j *job) attestFiles(ctx context.Context, b builtImage, fsys tree.FS, suffix string) (*tree.Changes, error) {
+func (j *job) attestFiles(ctx context.Context, b builtImage, fsys tree.FS, suffix string) (_ *tree.Changes, err error) {
 	b.layers = nil // what is said is said of files
 	list, err := j.attest(ctx, b)
 	if err != nil {
 		return nil, err
 	}
 	edit := tree.Edit(fsys)
+	defer func() {
+		if err != nil {
+			edit.Close()
+		}
+	}()
 	edit.Now = j.Now()
 	for _, a := range list {
 		if p := j.req.Attest.Provenance; p != nil && p.InlineOnly && a.PredicateType == attest.ProvenanceType {
