@@ -37,7 +37,7 @@ func openOut(path string, mode fs.FileMode) (*outFile, error) {
 		file, err := os.OpenFile(place, flags, mode)
 		return &outFile{File: file}, err
 	}
-	aside := filepath.Join(filepath.Dir(place), "."+filepath.Base(place)+"."+rand.Text())
+	aside := filepath.Join(filepath.Dir(place), ".shale-"+rand.Text())
 	file, err := os.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		var perr *fs.PathError

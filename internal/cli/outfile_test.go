@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -66,5 +67,15 @@ func TestWhatIsWrittenReplacesFilesOnly(t *testing.T) {
 	}
 	if err := writeOut(dir, nil); err == nil {
 		t.Error("a directory is written to")
+	}
+}
+
+func TestAFileMayHaveTheLongestName(t *testing.T) {
+	path := filepath.Join(t.TempDir(), strings.Repeat("n", 255))
+	if err := writeOut(path, []byte("text")); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(path); string(data) != "text" {
+		t.Errorf("it has %q, %v", data, err)
 	}
 }
