@@ -24,6 +24,7 @@ import (
 
 	"github.com/shaleproject/shale/internal/build/cache"
 	"github.com/shaleproject/shale/internal/build/gateway"
+	"github.com/shaleproject/shale/internal/build/ids"
 	"github.com/shaleproject/shale/internal/build/history"
 	"github.com/shaleproject/shale/internal/build/limit"
 	"github.com/shaleproject/shale/internal/build/ops"
@@ -89,7 +90,7 @@ type job struct {
 //
 // An error may carry places in the Dockerfile; [Excerpt] shows them.
 func (b *Builder) Build(ctx context.Context, r Request, status chan<- *bkclient.SolveStatus) (_ Result, err error) {
-	j := &job{Builder: b, id: newID(), req: r, status: solver.NewStatus(status, b.Now), epoch: r.epoch(), known: facts{started: b.Now()}}
+	j := &job{Builder: b, id: ids.New(), req: r, status: solver.NewStatus(status, b.Now), epoch: r.epoch(), known: facts{started: b.Now()}}
 	j.status.Scrub = j.scrub
 	defer j.status.Close()
 	if len(r.Outputs) == 0 {

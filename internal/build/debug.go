@@ -2,10 +2,8 @@ package build
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -36,9 +34,6 @@ func (e *KeptError) Unwrap() error { return e.Err }
 func (e *KeptError) Hint() string {
 	return "look around in the step that failed: shale debug " + e.ID
 }
-
-// newID returns a name for a build, short enough to be typed.
-func newID() string { return strings.ToLower(rand.Text()[:12]) }
 
 // scope names the context and the Dockerfile of a build.
 func (j *job) scope() string {

@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/shaleproject/shale/internal/build/ids"
 	"github.com/shaleproject/shale/internal/store"
 )
 
@@ -105,31 +106,37 @@ func All(ctx context.Context, s *store.Store) ([]Failure, error) {
 	return all, nil
 }
 
-// Open returns the failure called id, or the latest if id is empty, and its
-// directory, which the caller closes.
+// Open returns the failure called id, or whose id begins with it, or the latest
+// if id is empty, and its directory, which the caller closes.
 func Open(ctx context.Context, s *store.Store, id string) (Failure, *store.RecordDir, error) {
 	all, err := All(ctx, s)
 	if err != nil {
 		return Failure{}, nil, err
 	}
-	for _, f := range all {
-		if id != "" && f.ID != id {
-			continue
-		}
-		dir, err := s.Cache(kind).Dir(f.ID)
-		if err != nil {
-			return f, nil, err
-		}
-		_, err = s.Cache(kind).Get(f.ID) // it is used; and it is there still
-		if err != nil {
-			dir.Close()
-		}
-		return f, dir, err
+	f, err := choose(all, id)
+	if err != nil {
+		return Failure{}, nil, err
 	}
-	if id == "" {
-		return Failure{}, nil, fmt.Errorf("no failed step is kept: %w", errdefs.ErrNotFound)
+	dir, err := s.Cache(kind).Dir(f.ID)
+	if err != nil {
+		return f, nil, err
 	}
-	return Failure{}, nil, fmt.Errorf("no such failed step: %s: %w", id, errdefs.ErrNotFound)
+	_, err = s.Cache(kind).Get(f.ID) // it is used; and it is there still
+	if err != nil {
+		dir.Close()
+	}
+	return f, dir, err
+}
+
+// choose finds id among all, of which the latest is the first.
+func choose(all []Failure, id string) (Failure, error) {
+	if id != "" {
+		return ids.Find(all, id, "failed step", func(f Failure) string { return f.ID })
+	}
+	if len(all) == 0 {
+		return Failure{}, fmt.Errorf("no failed step is kept: %w", errdefs.ErrNotFound)
+	}
+	return all[0], nil
 }
 
 // Forget removes the failures of scope that nobody is looking at.

@@ -23,6 +23,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/shaleproject/shale/internal/build/export"
+	"github.com/shaleproject/shale/internal/build/ids"
 	"github.com/shaleproject/shale/internal/store"
 	"github.com/shaleproject/shale/internal/sys"
 )
@@ -174,22 +175,7 @@ func Find(s *store.Store, id string) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	var found []Record
-	for _, r := range all {
-		if r.ID == id {
-			return r, nil
-		}
-		if id != "" && strings.HasPrefix(r.ID, id) {
-			found = append(found, r)
-		}
-	}
-	switch {
-	case len(found) == 1:
-		return found[0], nil
-	case len(found) > 1:
-		return Record{}, fmt.Errorf("find build %s: %d builds begin so: %w", id, len(found), errdefs.ErrInvalidArgument)
-	}
-	return Record{}, fmt.Errorf("no such build: %s: %w", id, errdefs.ErrNotFound)
+	return ids.Find(all, id, "build", func(r Record) string { return r.ID })
 }
 
 // WriteLog copies the log of r to w.
