@@ -24,8 +24,8 @@ import (
 
 	"github.com/shaleproject/shale/internal/build/cache"
 	"github.com/shaleproject/shale/internal/build/gateway"
-	"github.com/shaleproject/shale/internal/build/ids"
 	"github.com/shaleproject/shale/internal/build/history"
+	"github.com/shaleproject/shale/internal/build/ids"
 	"github.com/shaleproject/shale/internal/build/limit"
 	"github.com/shaleproject/shale/internal/build/ops"
 	"github.com/shaleproject/shale/internal/build/ref"

@@ -27,6 +27,11 @@ func (r Reason) String() string {
 		if r.Name == "" {
 			return "files that it reads changed (which ones is not known: too many)"
 		}
+		if dir, ok := strings.CutSuffix(r.Name, "/"); ok && r.Change == changed {
+			return "files in " + dir + " changed"
+		} else if ok {
+			return "files in " + dir + " were " + r.Change
+		}
 		return "file " + r.Name + r.verb()
 	case KindDropped:
 		return "it was built before; its record, or a layer of it, was dropped (prune or gc)"

@@ -5,14 +5,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
-	"path"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/shaleproject/shale/internal/build/ref"
-	"github.com/shaleproject/shale/internal/tree"
 )
 
 // Kinds of what goes into a key, and so of reasons why it changed.
@@ -74,37 +71,13 @@ type trace struct {
 	Inputs []inputTrace `json:"inputs,omitempty"`
 }
 
-// inputTrace is one input. Files are names and sums, in turn.
+// inputTrace is one input. Files are names and sums, in turn; see [files].
 type inputTrace struct {
 	Name  string   `json:"name"`
 	Kind  string   `json:"kind"`
 	Sum   string   `json:"sum"`
 	Files []string `json:"files,omitempty"`
-}
-
-// maxFiles bounds how many files of an input, and of all that a journal
-// remembers, are kept by name. Beyond it an input counts as a whole.
-const maxFiles = 30_000
-
-// files takes down what a digest covers, file by file.
-type files struct {
-	list []string
-	over bool
-}
-
-// each returns what hears of the files of p.
-func (f *files) each(p Part) func(string, tree.Sum) {
-	dir := p.Path
-	if p.Select.Wildcard {
-		dir = path.Dir(path.Join("/", dir))
-	}
-	return func(name string, sum tree.Sum) {
-		if f.over = f.over || len(f.list) >= 2*maxFiles; f.over {
-			f.list = nil
-			return
-		}
-		f.list = append(f.list, path.Join("/", dir, name)[1:], hex.EncodeToString(sum[:6]))
-	}
+	Depth int      `json:"depth,omitempty"`
 }
 
 // trace tells what the key of e was made of. Files of a context are looked at
@@ -154,16 +127,15 @@ func (e *Entry) traceInput(ctx context.Context, i int, r *ref.Ref) (inputTrace, 
 		if err != nil {
 			return inputTrace{}, err
 		}
-		return inputTrace{Kind: KindFile, Sum: Sum([]byte(d)), Files: seen.kept()}, nil
+		return fileTrace(d, seen), nil
 	}
-	return inputTrace{Kind: KindFile, Sum: Sum([]byte(e.contents[i])), Files: seen.kept()}, nil
+	return fileTrace(e.contents[i], seen), nil
 }
 
-func (f *files) kept() []string {
-	if f == nil || f.over {
-		return nil
-	}
-	return f.list
+func fileTrace(d digest.Digest, seen *files) inputTrace {
+	t := inputTrace{Kind: KindFile, Sum: Sum([]byte(d))}
+	t.Files, t.Depth = seen.kept()
+	return t
 }
 
 // Reason says why a step was no hit.
@@ -256,10 +228,11 @@ func (in inputTrace) compare(old inputTrace, other bool) []Reason {
 		}
 		return []Reason{{Kind: KindFile, Change: changed}}
 	}
-	was := fileSums(old.Files)
+	now, before := sameDepth(in.Files, in.Depth, old.Files, old.Depth)
+	was := fileSums(before)
 	var reasons []Reason
-	for i := 0; i+1 < len(in.Files); i += 2 {
-		name, sum := in.Files[i], in.Files[i+1]
+	for i := 0; i+1 < len(now); i += 2 {
+		name, sum := now[i], now[i+1]
 		o, ok := was[name]
 		delete(was, name)
 		switch {
@@ -269,9 +242,9 @@ func (in inputTrace) compare(old inputTrace, other bool) []Reason {
 			reasons = append(reasons, Reason{Kind: KindFile, Name: name, Change: changed})
 		}
 	}
-	for i := 0; i+1 < len(old.Files) && !other; i += 2 {
-		if _, gone := was[old.Files[i]]; gone {
-			reasons = append(reasons, Reason{Kind: KindFile, Name: old.Files[i], Change: removed})
+	for i := 0; i+1 < len(before) && !other; i += 2 {
+		if _, gone := was[before[i]]; gone {
+			reasons = append(reasons, Reason{Kind: KindFile, Name: before[i], Change: removed})
 		}
 	}
 	slices.SortStableFunc(reasons, func(a, b Reason) int { return cmp.Compare(a.Name, b.Name) })
