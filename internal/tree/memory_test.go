@@ -262,6 +262,41 @@ func TestADirectoryOfSeveralTablesCanBeEdited(t *testing.T) {
 	check(shown, before)
 }
 
+func TestATreeIsReadWhileMoreIsPacked(t *testing.T) {
+	c := Edit(nil)
+	c.Temp = t.TempDir()
+	defer c.Close()
+	copies := func(i int) {
+		src := openHost(t, host(t, fmt.Sprintf("d/f%d", i), fmt.Sprintf("d/e/g%d", i)))
+		must(t, c.Copy(t.Context(), src, "/", fmt.Sprintf("/copy%d/", i), dockerfile))
+	}
+	copies(0)
+	shown := c.FS()
+	want := list(t, shown)
+	var reader sync.WaitGroup
+	stop := make(chan struct{})
+	reader.Go(func() {
+		for {
+			if got := walked(t, shown); strings.Count(got, "\n") != strings.Count(want, "\n") {
+				t.Errorf("got %s", got)
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	})
+	for i := range 20 {
+		copies(i + 1)
+	}
+	close(stop)
+	reader.Wait()
+	if got := list(t, shown); got != want {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestInodesAreFoundByTheirNumbers(t *testing.T) {
 	var table inodeTable
 	if _, ok := table.get(1); ok {

@@ -11,10 +11,12 @@ import (
 	"github.com/shaleproject/shale/internal/sys"
 )
 
-// packs are where edits keep the directories that they have packed.
+// packs are where edits keep the directories that they have packed. Trees that
+// were shown read them while more are coming.
 type packs struct {
 	sys.Spill
-	froms []FS // what packed files have their content from
+	froms [maxFroms]FS // what packed files have their content from
+	n     int          // how many there are
 }
 
 // packedNames are names of one directory, of which only a table of a spill knows.
@@ -88,16 +90,17 @@ const maxFroms = 64
 
 // number is the place of a tree in froms, or -1.
 func (s *packs) number(from FS) int {
-	for i, f := range s.froms {
+	for i, f := range s.froms[:s.n] {
 		if sameFS(f, from) {
 			return i
 		}
 	}
-	if len(s.froms) == maxFroms {
+	if s.n == maxFroms {
 		return -1
 	}
-	s.froms = append(s.froms, from)
-	return len(s.froms) - 1
+	s.froms[s.n] = from
+	s.n++
+	return s.n - 1
 }
 
 func sameFS(a, b FS) bool {
