@@ -88,10 +88,8 @@ func openByName(dir int, path string, flags int) (int, error) {
 	}
 }
 
-// ReadDirStat reads a directory and describes each entry without following or
-// opening it, in the order of the file system. Entries that vanish meanwhile are
-// left out.
-func ReadDirStat(dir *os.File) ([]FileStat, error) {
+// ReadDirNames reads the names in a directory, in the order of the file system.
+func ReadDirNames(dir *os.File) ([]string, error) {
 	fd := int(dir.Fd())
 	buf := make([]byte, 32<<10)
 	var names []string
@@ -104,23 +102,21 @@ func ReadDirStat(dir *os.File) ([]FileStat, error) {
 			return nil, &os.PathError{Op: "readdir", Path: dir.Name(), Err: err}
 		}
 		if n <= 0 {
-			break
+			return names, nil
 		}
 		_, _, names = unix.ParseDirent(buf[:n], -1, names)
 	}
-	files := make([]FileStat, 0, len(names))
+}
+
+// StatAt describes the entry name of a directory without following or opening
+// it.
+func StatAt(dir *os.File, name string) (FileStat, error) {
 	var st unix.Stat_t
-	for _, name := range names {
-		err := retry(func() error { return unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
-		if errors.Is(err, unix.ENOENT) {
-			continue
-		}
-		if err != nil {
-			return nil, &os.PathError{Op: "lstat", Path: dir.Name() + "/" + name, Err: err}
-		}
-		files = append(files, fileStat(name, &st))
+	err := retry(func() error { return unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	if err != nil {
+		return FileStat{}, &os.PathError{Op: "lstat", Path: dir.Name() + "/" + name, Err: err}
 	}
-	return files, nil
+	return fileStat(name, &st), nil
 }
 
 // ReadLinkAt reads the symbolic link name of the directory dir.

@@ -3,6 +3,7 @@
 package sys
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,7 +55,7 @@ func TestOpenBeneathFollowsNothingAndStaysBeneath(t *testing.T) {
 	}
 }
 
-func TestReadDirStatDescribesEveryEntry(t *testing.T) {
+func TestEveryEntryOfADirectoryIsDescribed(t *testing.T) {
 	root := t.TempDir()
 	target := strings.Repeat("x", 1000)
 	for _, err := range []error{
@@ -70,12 +71,19 @@ func TestReadDirStatDescribesEveryEntry(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	files, err := ReadDirStat(dir)
-	if err != nil || len(files) != 2 {
-		t.Fatalf("%v, %v", files, err)
+	names, err := ReadDirNames(dir)
+	if err != nil || len(names) != 2 {
+		t.Fatalf("%q, %v", names, err)
 	}
-	for _, f := range files {
-		switch f.Name {
+	if _, err := StatAt(dir, "gone"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("nothing there: %v", err)
+	}
+	for _, name := range names {
+		f, err := StatAt(dir, name)
+		if err != nil || f.Name != name {
+			t.Errorf("%q is %q: %v", name, f.Name, err)
+		}
+		switch name {
 		case "\xffodd\n":
 			if f.Size != 4 || f.Mode != unix.S_IFREG|0o640 || f.Nlink != 1 || f.Mtime == 0 || f.Ctime == 0 || f.Ino == 0 {
 				t.Errorf("%+v", f)

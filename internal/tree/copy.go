@@ -249,19 +249,16 @@ func (cp *copier) copy(ctx context.Context, src string, info fs.FileInfo, rel st
 	cp.parents = append(cp.parents, &parent{src, info, t})
 	defer func() { cp.parents = cp.parents[:len(cp.parents)-1] }()
 
-	entries, err := cp.src.ReadDir(src)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
+	err := eachEntry(cp.src, src, func(e fs.DirEntry) error {
 		kid, err := e.Info()
 		if err != nil {
 			return err
 		}
 		to := &target{up: t, name: e.Name(), path: join(t.path, e.Name())}
-		if err := cp.copy(ctx, join(src, e.Name()), kid, join(cmp.Or(rel, "."), e.Name()), to, m); err != nil {
-			return err
-		}
+		return cp.copy(ctx, join(src, e.Name()), kid, join(cmp.Or(rel, "."), e.Name()), to, m)
+	})
+	if err != nil {
+		return err
 	}
 	if t.dir != nil {
 		cp.pack(t.dir)

@@ -171,21 +171,14 @@ func (d *digester) walk(e *digestEntry, info fs.FileInfo, rel string, up matched
 	}
 	d.parents = append(d.parents, e)
 	defer func() { d.parents = d.parents[:len(d.parents)-1] }()
-	entries, err := d.fsys.ReadDir(e.path)
-	if err != nil {
-		return err
-	}
-	for _, kid := range entries {
+	return eachEntry(d.fsys, e.path, func(kid fs.DirEntry) error {
 		info, err := kid.Info()
 		if err != nil {
 			return err
 		}
 		next := &digestEntry{rel: e.rel + "/" + kid.Name(), path: join(e.path, kid.Name()), info: info}
-		if err := d.walk(next, info, join(cmp.Or(rel, "."), kid.Name()), m); err != nil {
-			return err
-		}
-	}
-	return nil
+		return d.walk(next, info, join(cmp.Or(rel, "."), kid.Name()), m)
+	})
 }
 
 func (d *digester) sendWithParents(e *digestEntry, info fs.FileInfo) error {

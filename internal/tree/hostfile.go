@@ -2,12 +2,12 @@ package tree
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"slices"
 	"sort"
-	"strings"
 	"syscall"
 	"time"
 
@@ -40,35 +40,23 @@ type hostFile struct {
 func (d *hostDir) list(path string) (*hostList, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if list, ok := d.lists[path]; ok {
-		return list, nil
+	list, t, err := d.listed(path)
+	if list != nil || err != nil {
+		return list, err
 	}
-	t, ok, err := d.tables.get(path)
-	if err != nil {
-		return nil, err
-	}
-	if ok {
-		return d.load(t)
-	}
-	return d.read(path)
+	return d.load(t)
 }
 
 // entry returns a file of the directory path, or nil.
 func (d *hostDir) entry(path, name string) (*hostFile, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	list, ok := d.lists[path]
-	if !ok {
-		t, ok, err := d.tables.get(path)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			return d.entryOf(t, name)
-		}
-		if list, err = d.read(path); err != nil {
-			return nil, err
-		}
+	list, t, err := d.listed(path)
+	if err != nil {
+		return nil, err
+	}
+	if list == nil {
+		return d.entryOf(t, name)
 	}
 	i := sort.Search(len(list.files), func(i int) bool { return list.files[i].FileStat.Name >= name })
 	if i == len(list.files) || list.files[i].FileStat.Name != name {
@@ -77,35 +65,79 @@ func (d *hostDir) entry(path, name string) (*hostFile, error) {
 	return &list.files[i], nil
 }
 
-// read lists a directory.
-func (d *hostDir) read(path string) (*hostList, error) {
+// listed returns what is known of a directory, a list or else a table. It is
+// listed if that has not been done yet.
+func (d *hostDir) listed(path string) (*hostList, hostTable, error) {
+	if list, ok := d.lists[path]; ok {
+		return list, hostTable{}, nil
+	}
+	t, ok, err := d.tables.get(path)
+	if ok || err != nil {
+		return nil, t, err
+	}
 	dir, err := sys.OpenBeneath(d.root, path, os.O_RDONLY|syscall.O_DIRECTORY)
 	if err != nil {
-		return nil, err
+		return nil, t, err
 	}
 	defer dir.Close()
 	list := &hostList{dir: d, path: path, listed: d.now().UnixNano()}
-	stats, err := sys.ReadDirStat(dir)
+	names, err := sys.ReadDirNames(dir)
 	if err != nil {
-		return nil, err
+		return nil, t, err
 	}
-	slices.SortFunc(stats, func(a, b sys.FileStat) int { return strings.Compare(a.Name, b.Name) })
-	first := d.files
+	slices.Sort(names)
+	if int(d.files)+len(names) <= d.keep || d.tables.has(path) {
+		if err := d.readList(list, dir, names); err != nil {
+			return nil, t, err
+		}
+		d.lists[path] = list
+		return list, t, nil
+	}
+	t, err = d.readTable(list, dir, names)
+	if err == nil {
+		d.tables.put(t)
+	}
+	return nil, t, err
+}
+
+// readList describes the files with those names.
+func (d *hostDir) readList(list *hostList, dir *os.File, names []string) error {
+	stats := make([]sys.FileStat, 0, len(names))
+	for _, name := range names {
+		stat, err := sys.StatAt(dir, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it went meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		stats = append(stats, stat)
+	}
 	list.files = make([]hostFile, len(stats))
 	for i := range stats {
-		list.files[i] = hostFile{FileStat: &stats[i], in: list, ino: d.number(&stats[i]), n: first + uint32(i)}
+		list.files[i] = hostFile{FileStat: &stats[i], in: list, ino: d.number(&stats[i]), n: d.files}
+		d.files++
 	}
-	d.files += uint32(len(stats))
-	if int(d.files) <= d.keep || d.tables.has(path) {
-		d.lists[path] = list
-		return list, nil
+	return nil
+}
+
+// readTable is readList of files that are not to be in memory.
+func (d *hostDir) readTable(list *hostList, dir *os.File, names []string) (hostTable, error) {
+	t := hostTable{path: list.path, listed: list.listed, first: d.files}
+	w := tableWriter{in: &d.tables.Spill}
+	for _, name := range names {
+		stat, err := sys.StatAt(dir, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return t, err
+		}
+		d.encode(&w, &hostFile{FileStat: &stat})
+		d.files++
 	}
-	var w tableWriter
-	for i := range list.files {
-		d.encode(&w, &list.files[i])
-	}
-	d.tables.put(hostTable{w.keep(&d.tables.Spill), path, list.listed, first})
-	return list, nil
+	t.table = w.done()
+	return t, nil
 }
 
 // number is the inode number that the tree shows: files of another file system

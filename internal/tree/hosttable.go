@@ -22,6 +22,7 @@ type hostTables struct {
 	seed maphash.Seed
 	at   inodeTable // hash of a path: where the rest of it begins, and the length of that
 	last hostTable  // that was asked for
+	near int        // the number of the file in it that was
 }
 
 // has reports whether another path of the same hash has a table.
@@ -33,9 +34,7 @@ func (h *hostTables) has(path string) bool {
 // put keeps the table of a path whose hash has none.
 func (h *hostTables) put(t hostTable) {
 	var w tableWriter
-	w.offset(t.at)
-	w.number(uint64(t.n))
-	w.number(uint64(t.size))
+	w.encodeTable(t.table)
 	w.offset(t.listed)
 	w.number(uint64(t.first))
 	w.text(t.path)
@@ -57,7 +56,7 @@ func (h *hostTables) get(path string) (t hostTable, ok bool, err error) {
 	if err := h.Read(r.rest, int64(place>>nameBits)); err != nil {
 		return t, false, err
 	}
-	t.table = table{in: &h.Spill, at: r.offset(), n: int(r.number()), size: int(r.number())}
+	t.table = r.decodeTable(&h.Spill)
 	t.listed, t.first, t.path = r.offset(), uint32(r.number()), r.text()
 	if t.path != path {
 		return t, false, nil
@@ -68,13 +67,24 @@ func (h *hostTables) get(path string) (t hostTable, ok bool, err error) {
 
 // entryOf returns a file of a table, or nil.
 func (d *hostDir) entryOf(t hostTable, name string) (*hostFile, error) {
-	r, i, ok, err := t.find(name)
+	r, i, ok, err := t.find(name, d.tables.near)
 	if !ok || err != nil {
 		return nil, err
 	}
-	f := &hostFile{FileStat: &sys.FileStat{}, in: d.listOf(t)}
+	d.tables.near = i
+	f := newHostFile(d.listOf(t))
 	d.decode(f, t.first+uint32(i), name, r)
 	return f, nil
+}
+
+// newHostFile makes a file that is no part of a list.
+func newHostFile(in *hostList) *hostFile {
+	both := &struct {
+		hostFile
+		stat sys.FileStat
+	}{}
+	both.hostFile.FileStat, both.in = &both.stat, in
+	return &both.hostFile
 }
 
 // load makes a list of a table.
@@ -91,6 +101,36 @@ func (d *hostDir) load(t hostTable) (*hostList, error) {
 		return nil, &fs.PathError{Op: "list", Path: absolute(t.path), Err: err}
 	}
 	return list, nil
+}
+
+// eachEntry calls f for the files of a directory, which are in memory some at a
+// time. d is not locked then.
+func (d *hostDir) eachEntry(name string, f func(fs.DirEntry) error) error {
+	if err := checkPath("readdir", name); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	list, t, err := d.listed(name)
+	d.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if list != nil {
+		for i := range list.files {
+			if err := f(&list.files[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	list = d.listOf(t)
+	return t.each(func(i int, name string, r record) error {
+		file := newHostFile(list)
+		d.mu.Lock()
+		d.decode(file, t.first+uint32(i), name, r)
+		d.mu.Unlock()
+		return f(file)
+	})
 }
 
 func (d *hostDir) listOf(t hostTable) *hostList {

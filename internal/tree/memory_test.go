@@ -20,7 +20,7 @@ import (
 // fill keeps tables of some megabytes and returns what they hold.
 func fill(s *sys.Spill, r *rand.Rand) (tables []table, names [][]string) {
 	for range 400 {
-		var w tableWriter
+		w := tableWriter{in: s}
 		var list []string
 		for i := range r.IntN(3000) {
 			name := fmt.Sprintf("%06d-%x", i, r.Uint32())
@@ -30,7 +30,7 @@ func fill(s *sys.Spill, r *rand.Rand) (tables []table, names [][]string) {
 			w.offset(-int64(i))
 			list = append(list, name)
 		}
-		tables, names = append(tables, w.keep(s)), append(names, list)
+		tables, names = append(tables, w.done()), append(names, list)
 	}
 	return tables, names
 }
@@ -53,7 +53,7 @@ func checkTables(t *testing.T, tables []table, names [][]string) {
 			t.Fatalf("table %d has %d names, not %d", n, len(got), len(names[n]))
 		}
 		for i := 0; i < len(got); i += 97 {
-			r, at, ok, err := tab.find(got[i])
+			r, at, ok, err := tab.find(got[i], []int{0, i, i - 1, i - 20, len(got), len(got) + 50}[i%6])
 			must(t, err)
 			if !ok || at != i {
 				t.Fatalf("%s: number %d, %v", got[i], at, ok)
@@ -61,7 +61,7 @@ func checkTables(t *testing.T, tables []table, names [][]string) {
 			must(t, check(i, got[i], r))
 		}
 		for _, none := range []string{"", "000000", "000001-", "~"} {
-			if _, _, ok, err := tab.find(none); ok || err != nil {
+			if _, _, ok, err := tab.find(none, len(got)/3); ok || err != nil {
 				t.Fatalf("%q: %v, %v", none, ok, err)
 			}
 		}

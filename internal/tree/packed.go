@@ -66,7 +66,7 @@ func (c *Changes) pack(n *node) {
 			break
 		}
 	}
-	var w tableWriter
+	w := tableWriter{in: &c.packs.Spill}
 	for _, name := range names {
 		if kid := n.kids[name]; p.takes(name, kid) {
 			w.add(name)
@@ -75,10 +75,10 @@ func (c *Changes) pack(n *node) {
 			delete(n.kids, name)
 		}
 	}
-	if len(w.starts) == 0 {
+	if w.table.n == 0 {
 		return
 	}
-	p.table = w.keep(&c.packs.Spill)
+	p.table = w.done()
 	n.packed = append(slices.Clip(n.packed), p) // a clone of n may have the rest of it
 	if len(n.kids) == 0 {
 		n.kids = nil // a map doesn't shrink
@@ -168,9 +168,7 @@ func (p *packedNames) encode(w *tableWriter, name string, kid *node) {
 	}
 	w.number(uint64(len(kid.packed)))
 	for _, sub := range kid.packed {
-		w.offset(sub.at)
-		w.number(uint64(sub.n))
-		w.number(uint64(sub.size))
+		w.encodeTable(sub.table)
 		w.offset(int64(sub.from))
 		w.text(sub.dir)
 		w.text(sub.last)
@@ -204,7 +202,7 @@ func (p *packedNames) node(name string, r record) *node {
 	}
 	for range r.number() {
 		sub := &packedNames{in: p.in}
-		sub.table = table{in: p.table.in, at: r.offset(), n: int(r.number()), size: int(r.number())}
+		sub.table = r.decodeTable(p.table.in)
 		sub.from, sub.dir, sub.last = int(r.offset()), r.text(), r.text()
 		n.packed = append(n.packed, sub)
 	}
@@ -220,7 +218,7 @@ func (n *node) kid(name string) (*node, error) {
 		if name > p.last {
 			continue
 		}
-		r, _, ok, err := p.find(name)
+		r, _, ok, err := p.find(name, p.n/2)
 		if !ok || err != nil {
 			return nil, err
 		}

@@ -128,53 +128,65 @@ func (f *filtered) Lstat(name string) (fs.FileInfo, error) {
 
 // ReadDir returns the entries of a directory, sorted by name.
 func (f *filtered) ReadDir(name string) ([]fs.DirEntry, error) {
-	if _, err := f.Lstat(name); err != nil {
-		return nil, err
-	}
-	entries, err := f.fsys.ReadDir(name)
+	var list []fs.DirEntry
+	err := f.eachEntry(name, func(e fs.DirEntry) error {
+		list = append(list, e)
+		return nil
+	})
 	if err != nil {
 		return nil, err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	shown, ok := f.shown[name]
-	if !ok {
-		if shown, err = f.choose(name, entries); err != nil {
-			return nil, err
-		}
-		f.shown[name] = shown
-	}
-	list := entries[:0]
-	for i, e := range entries {
-		if shown.has(uint32(i)) {
-			list = append(list, e)
-		}
 	}
 	return list, nil
 }
 
-// choose says which of the entries of the directory name are there.
-func (f *filtered) choose(name string, entries []fs.DirEntry) (bits, error) {
+func (f *filtered) eachEntry(name string, use func(fs.DirEntry) error) error {
+	if _, err := f.Lstat(name); err != nil {
+		return err
+	}
+	shown, err := f.entries(name)
+	if err != nil {
+		return err
+	}
+	i := uint32(0)
+	return eachEntry(f.fsys, name, func(e fs.DirEntry) error {
+		if i++; !shown.has(i - 1) {
+			return nil
+		}
+		return use(e)
+	})
+}
+
+// entries says which of the entries of the directory name are there.
+func (f *filtered) entries(name string) (bits, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if shown, ok := f.shown[name]; ok {
+		return shown, nil
+	}
 	state, err := f.state(name)
 	if err != nil {
 		return nil, err
 	}
 	f.states[name] = state
 	var selected bits
-	for i, e := range entries {
+	i := uint32(0)
+	err = eachEntry(f.fsys, name, func(e fs.DirEntry) error {
 		kid := join(name, e.Name())
 		m, err := f.patterns.match(kid, state)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		shown, err := f.shows(kid, e.IsDir(), m)
-		if err != nil {
-			return nil, err
-		}
 		if shown {
-			selected.set(uint32(i))
+			selected.set(i)
 		}
+		i++
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
+	f.shown[name] = selected
 	return selected, nil
 }
 

@@ -7,30 +7,40 @@ import (
 )
 
 // table is a list of records with names, in the order of these, that a spill
-// keeps. It costs no memory, however long it is. Its bytes are, for each record,
-// four that say where it begins, and then the records: the length of the name
-// as a uvarint, the name, the rest.
+// keeps. It costs no memory, however long it is. A record is the length of the
+// name as a uvarint, the name, and the rest. Somewhere behind the records are, for
+// each, four bytes that say where it begins.
 type table struct {
-	in   *sys.Spill
-	at   int64
-	n    int
-	size int
+	in     *sys.Spill
+	at     int64 // where the records begin
+	size   int   // of all of them, in bytes
+	starts int64 // where the four bytes are
+	n      int
 }
 
-// tableWriter makes a table.
+// tableWriter makes a table. Nothing else may put anything into the spill
+// meanwhile.
 type tableWriter struct {
-	starts  []uint32
-	records []byte
+	in      *sys.Spill
+	table   table // what is in the spill
+	starts  []byte
+	records []byte // that are not
 }
+
+// tableBuffer is how many bytes of records are put at once.
+const tableBuffer = 64 << 10
 
 // add begins the next record. Its bytes are to be appended to the records.
 func (w *tableWriter) add(name string) {
-	w.starts = append(w.starts, uint32(len(w.records)))
-	w.records = binary.AppendUvarint(w.records, uint64(len(name)))
-	w.records = append(w.records, name...)
+	if len(w.records) >= tableBuffer {
+		w.flush()
+	}
+	w.starts = binary.LittleEndian.AppendUint32(w.starts, uint32(w.table.size+len(w.records)))
+	w.text(name)
+	w.table.n++
 }
 
-// number and offset append to the record.
+// number, offset and text append to the record.
 func (w *tableWriter) number(n uint64) { w.records = binary.AppendUvarint(w.records, n) }
 func (w *tableWriter) offset(n int64)  { w.records = binary.AppendVarint(w.records, n) }
 func (w *tableWriter) text(s string) {
@@ -38,16 +48,33 @@ func (w *tableWriter) text(s string) {
 	w.records = append(w.records, s...)
 }
 
-// keep puts the table into a spill, and begins another one.
-func (w *tableWriter) keep(in *sys.Spill) table {
-	t := table{in: in, n: len(w.starts), size: 4*len(w.starts) + len(w.records)}
-	data := make([]byte, 0, t.size)
-	for _, start := range w.starts {
-		data = binary.LittleEndian.AppendUint32(data, start+uint32(4*t.n))
+func (w *tableWriter) flush() {
+	at := w.in.Put(w.records)
+	if w.table.size == 0 {
+		w.table.at = at
 	}
-	t.at = in.Put(append(data, w.records...))
-	w.starts, w.records = w.starts[:0], w.records[:0]
-	return t
+	w.table.size += len(w.records)
+	w.records = w.records[:0]
+}
+
+// done returns the table.
+func (w *tableWriter) done() table {
+	w.flush()
+	w.table.in, w.table.starts = w.in, w.in.Put(w.starts)
+	return w.table
+}
+
+// encodeTable appends t itself.
+func (w *tableWriter) encodeTable(t table) {
+	w.offset(t.at)
+	w.number(uint64(t.size))
+	w.offset(t.starts)
+	w.number(uint64(t.n))
+}
+
+// decodeTable reads a table that in keeps.
+func (r *record) decodeTable(in *sys.Spill) table {
+	return table{in: in, at: r.offset(), size: int(r.number()), starts: r.offset(), n: int(r.number())}
 }
 
 // record is one record of a table, or what is left of it.
@@ -65,11 +92,14 @@ func (r *record) offset() int64 {
 	return n
 }
 
-func (r *record) text() string {
+func (r *record) text() string { return string(r.name()) }
+
+// name is text that is not copied.
+func (r *record) name() []byte {
 	n := r.number()
-	s := string(r.rest[:n])
+	name := r.rest[:n]
 	r.rest = r.rest[n:]
-	return s
+	return name
 }
 
 // span returns the records from number i to number j.
@@ -78,7 +108,7 @@ func (t *table) span(i, j int) ([]record, error) {
 	if j < t.n {
 		starts = starts[:cap(starts)]
 	}
-	if err := t.in.Read(starts, t.at+int64(4*i)); err != nil {
+	if err := t.in.Read(starts, t.starts+int64(4*i)); err != nil {
 		return nil, err
 	}
 	if j == t.n {
@@ -97,10 +127,33 @@ func (t *table) span(i, j int) ([]record, error) {
 	return records, nil
 }
 
+// nearBefore and nearBehind are how many records around the last one are looked at
+// first.
+const (
+	nearBefore = 2
+	nearBehind = 4
+)
+
 // find returns the record that has a name, and its number. ok is false if there
-// is none.
-func (t *table) find(name string) (r record, i int, ok bool, err error) {
+// is none. It is quick if the name comes soon behind that of record number near.
+func (t *table) find(name string, near int) (r record, i int, ok bool, err error) {
 	low, high := 0, t.n
+	if from, to := max(0, near-nearBefore), min(near+nearBehind, t.n); from < to {
+		records, err := t.span(from, to)
+		if err != nil {
+			return record{}, 0, false, err
+		}
+		for k, r := range records {
+			switch text := r.name(); {
+			case string(text) == name:
+				return r, from + k, true, nil
+			case string(text) < name:
+				low = from + k + 1
+			default:
+				high = min(high, from+k)
+			}
+		}
+	}
 	for low < high {
 		i := (low + high) / 2
 		found, err := t.span(i, i+1)
@@ -108,10 +161,10 @@ func (t *table) find(name string) (r record, i int, ok bool, err error) {
 			return record{}, 0, false, err
 		}
 		r := found[0]
-		switch text := r.text(); {
-		case text == name:
+		switch text := r.name(); {
+		case string(text) == name:
 			return r, i, true, nil
-		case text < name:
+		case string(text) < name:
 			low = i + 1
 		default:
 			high = i

@@ -36,6 +36,28 @@ type FS interface {
 	fs.ReadLinkFS
 }
 
+// entriesFS is a tree that lists a directory without holding all of it in memory.
+type entriesFS interface {
+	eachEntry(dir string, f func(fs.DirEntry) error) error
+}
+
+// eachEntry calls f for the entries of a directory, in the order of ReadDir.
+func eachEntry(fsys FS, dir string, f func(fs.DirEntry) error) error {
+	if e, ok := fsys.(entriesFS); ok {
+		return e.eachEntry(dir, f)
+	}
+	entries, err := fsys.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := f(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Owner is who a file belongs to.
 type Owner struct {
 	UID, GID uint32
