@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"reflect"
 
 	"github.com/shaleproject/shale/internal/layer"
 )
@@ -152,7 +151,7 @@ func (d *differ) sameContent(path string, old, cur fs.FileInfo) (bool, error) {
 	}
 	oldFS, oldPath := origin(d.lower, path, old)
 	curFS, curPath := origin(d.upper, path, cur)
-	if oldPath == curPath && reflect.ValueOf(oldFS).Comparable() && reflect.ValueOf(curFS).Comparable() && oldFS == curFS {
+	if oldPath == curPath && sameFS(oldFS, curFS) {
 		return true, nil
 	}
 	a, err := oldFS.Open(oldPath)
