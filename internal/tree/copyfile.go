@@ -65,13 +65,7 @@ func (cp *copier) copyDir(src string, info fs.FileInfo, t *target, nested bool) 
 		t.dir = cp.enter(t.up.dir, kid, t.name)
 	}
 	if nested {
-		merged := maps.Clone(statOf(kid.info).Xattrs)
-		if merged == nil {
-			merged = meta.xattrs
-		} else {
-			maps.Copy(merged, meta.xattrs)
-		}
-		meta.xattrs = merged
+		meta.xattrs = addedTo(statOf(kid.info).Xattrs, meta.xattrs)
 		t.dir.inode = cp.newInode(meta)
 		return nil
 	}
@@ -84,6 +78,16 @@ func (cp *copier) copyDir(src string, info fs.FileInfo, t *target, nested bool) 
 		t.dir.inode = &own
 	}
 	return nil
+}
+
+// addedTo are the extended attributes of a directory that gets more.
+func addedTo(old, more map[string][]byte) map[string][]byte {
+	if old == nil {
+		return more
+	}
+	all := maps.Clone(old)
+	maps.Copy(all, more)
+	return all
 }
 
 func notDirectory(t *target) error {

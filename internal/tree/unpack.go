@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"slices"
@@ -183,13 +182,7 @@ func (u *unpacker) member(h *tar.Header) error {
 		return err
 	}
 	if kid.isDir() && made.mode.IsDir() {
-		xattrs := maps.Clone(statOf(kid.info).Xattrs)
-		if xattrs == nil {
-			xattrs = made.xattrs
-		} else {
-			maps.Copy(xattrs, made.xattrs)
-		}
-		made.xattrs = xattrs
+		made.xattrs = addedTo(statOf(kid.info).Xattrs, made.xattrs)
 		u.enter(dir, kid, last).inode = u.newInode(made)
 		return nil
 	}
