@@ -126,20 +126,7 @@ func (d *hostDir) Lstat(name string) (fs.FileInfo, error) {
 }
 
 // ReadDir returns the entries of a directory, sorted by name.
-func (d *hostDir) ReadDir(name string) ([]fs.DirEntry, error) {
-	if err := checkPath("readdir", name); err != nil {
-		return nil, err
-	}
-	list, err := d.list(name)
-	if err != nil {
-		return nil, err
-	}
-	entries := make([]fs.DirEntry, len(list.files))
-	for i := range list.files {
-		entries[i] = &list.files[i]
-	}
-	return entries, nil
-}
+func (d *hostDir) ReadDir(name string) ([]fs.DirEntry, error) { return allEntries(d, name) }
 
 // ReadLink returns the target of a symbolic link.
 func (d *hostDir) ReadLink(name string) (string, error) {

@@ -36,17 +36,6 @@ type hostFile struct {
 	n   uint32 // the number of the file, in the order in which they were listed
 }
 
-// list returns the directory path, its files sorted by name.
-func (d *hostDir) list(path string) (*hostList, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	list, t, err := d.listed(path)
-	if list != nil || err != nil {
-		return list, err
-	}
-	return d.load(t)
-}
-
 // entry returns a file of the directory path, or nil.
 func (d *hostDir) entry(path, name string) (*hostFile, error) {
 	d.mu.Lock()

@@ -87,22 +87,6 @@ func newHostFile(in *hostList) *hostFile {
 	return &both.hostFile
 }
 
-// load makes a list of a table.
-func (d *hostDir) load(t hostTable) (*hostList, error) {
-	list := d.listOf(t)
-	list.files = make([]hostFile, t.n)
-	stats := make([]sys.FileStat, t.n)
-	err := t.each(func(i int, name string, r record) error {
-		list.files[i].FileStat, list.files[i].in = &stats[i], list
-		d.decode(&list.files[i], t.first+uint32(i), name, r)
-		return nil
-	})
-	if err != nil {
-		return nil, &fs.PathError{Op: "list", Path: absolute(t.path), Err: err}
-	}
-	return list, nil
-}
-
 // eachEntry calls f for the files of a directory, which are in memory some at a
 // time. d is not locked then.
 func (d *hostDir) eachEntry(name string, f func(fs.DirEntry) error) error {

@@ -127,17 +127,7 @@ func (f *filtered) Lstat(name string) (fs.FileInfo, error) {
 }
 
 // ReadDir returns the entries of a directory, sorted by name.
-func (f *filtered) ReadDir(name string) ([]fs.DirEntry, error) {
-	var list []fs.DirEntry
-	err := f.eachEntry(name, func(e fs.DirEntry) error {
-		list = append(list, e)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return list, nil
-}
+func (f *filtered) ReadDir(name string) ([]fs.DirEntry, error) { return allEntries(f, name) }
 
 func (f *filtered) eachEntry(name string, use func(fs.DirEntry) error) error {
 	if _, err := f.Lstat(name); err != nil {

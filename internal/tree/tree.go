@@ -58,6 +58,19 @@ func eachEntry(fsys FS, dir string, f func(fs.DirEntry) error) error {
 	return nil
 }
 
+// allEntries is ReadDir of such a tree.
+func allEntries(fsys entriesFS, dir string) ([]fs.DirEntry, error) {
+	var all []fs.DirEntry
+	err := fsys.eachEntry(dir, func(e fs.DirEntry) error {
+		all = append(all, e)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
 // Owner is who a file belongs to.
 type Owner struct {
 	UID, GID uint32
